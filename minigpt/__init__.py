@@ -1,3 +1,53 @@
-"""minigpt: the GPT series, built. The package reads front to back like the book."""
+"""minigpt: the GPT series, built. The package reads front to back like the book.
+
+These names are the public face. They live in the modules named after their chapters;
+`generate`, the function, is `minigpt.generate.generate`.
+"""
+
+from minigpt import stories
+from minigpt.checkpoint import Pretrained, save_pretrained
+from minigpt.data import Task, load_task
+from minigpt.generate import complete, generate_batch, stream
+from minigpt.model import GPT, GPTConfig
+from minigpt.pretrained import load_pretrained
+from minigpt.regret import Regret, xray
+from minigpt.run import StepRecord, TrainConfig
+from minigpt.sampling import Greedy, RepetitionPenalty, Temperature, TopK, TopP
+from minigpt.subword import BPETokenizer
+from minigpt.texts import Text, load_text
+from minigpt.tokenizer import CharTokenizer, WordTokenizer, load_tokenizer
+from minigpt.train import fit, next_token_loss, training_steps
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "GPT",
+    "BPETokenizer",
+    "CharTokenizer",
+    "GPTConfig",
+    "Greedy",
+    "Pretrained",
+    "Regret",
+    "RepetitionPenalty",
+    "StepRecord",
+    "Task",
+    "Temperature",
+    "Text",
+    "TopK",
+    "TopP",
+    "TrainConfig",
+    "WordTokenizer",
+    "complete",
+    "fit",
+    "generate_batch",
+    "load_pretrained",
+    "load_task",
+    "load_text",
+    "load_tokenizer",
+    "next_token_loss",
+    "save_pretrained",
+    "stories",
+    "stream",
+    "training_steps",
+    "xray",
+]

@@ -33,11 +33,15 @@ class KVCache(Protocol):
     """
 
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """Positions that every layer holds already."""
+        ...
 
     def update(
         self, layer: int, k: Float[Tensor, "B H T D"], v: Float[Tensor, "B H T D"]
-    ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S D"]]: ...
+    ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S D"]]:
+        """Append to one layer and return all that it holds."""
+        ...
 
 
 def causal_mask(

@@ -1,0 +1,389 @@
+"""Chapter 0. The command line: `minigpt train`, then `minigpt generate`.
+
+Thin on purpose: it reads flags, calls the package and prints. The flags of a model and
+of a run are the fields of `GPTConfig` and `TrainConfig`; their help is the text under
+"Attributes" there. Bad input ends with one line and exit code 2.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import re
+import signal
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from tqdm import tqdm
+
+from minigpt.checkpoint import load_folder
+from minigpt.data import IGNORE, encode_text
+from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
+from minigpt.hardware import choose
+from minigpt.model import GPT, GPTConfig
+from minigpt.run import StepRecord, TrainConfig
+from minigpt.texts import Text, load_text, names, overlap
+from minigpt.tokenizer import CharTokenizer, Tokenizer, WordTokenizer
+from minigpt.train import Diverged, fit
+
+LATER = {
+    "finetune": "chapter 10",
+    "predict": "chapter 10",
+    "evaluate": "chapter 7",
+    "export": "chapter 7",
+    "plan": "chapter 9",
+}
+# A model this small learns from a text this short in minutes.
+SMALL = {"context_length": 128}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def attribute_help(cls: type) -> dict[str, str]:
+    """The lines under "Attributes:" in a class's docstring, by field.
+
+    >>> attribute_help(TrainConfig)["steps"]
+    'optimiser steps in all'
+    """
+    text = inspect.getdoc(cls) or ""
+    section = text.partition("Attributes:\n")[2].partition("\n\n")[0]
+    pairs = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, flags=re.M)
+    return {name: " ".join(said.split()).rstrip(".") for name, said in pairs}
+
+
+def add_fields(
+    parser: argparse._ActionsContainer,
+    cls: type,
+    *,
+    without: Sequence[str] = (),
+    changed: dict[str, Any] | None = None,
+) -> None:
+    """One flag for each field of a dataclass, with its type, default and help."""
+    said, hints = attribute_help(cls), typing.get_type_hints(cls)
+    for one in dataclasses.fields(cls):
+        if one.name in without:
+            continue
+        default = (changed or {}).get(one.name, one.default)
+        kind, choices = _kind(hints[one.name])
+        shown = "" if default is None else f" (default: {default})"
+        options: dict[str, Any] = {
+            "help": f"{said[one.name]}{shown}".replace("%", "%%"),
+            "default": argparse.SUPPRESS,
+            "dest": one.name,
+        }
+        if kind is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": kind, "choices": choices}
+            options["metavar"] = None if choices else kind.__name__.upper()
+        parser.add_argument(f"--{one.name.replace('_', '-')}", **options)
+
+
+def _kind(hint: Any) -> tuple[type, list[str] | None]:
+    """The type that a flag's text is turned into, and its choices if they are few."""
+    if typing.get_origin(hint) is typing.Literal:
+        return str, list(typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(t for t in typing.get_args(hint) if t is not type(None))
+    return hint, None
+
+
+def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """The fields of a dataclass that were given as flags."""
+    fields = {one.name for one in dataclasses.fields(cls)}
+    return {k: v for k, v in vars(arguments).items() if k in fields}
+
+
+def build_parser() -> Parser:
+    """Every command with its flags."""
+    parser = Parser(
+        prog="minigpt", description="Train a GPT and write text with it.", epilog=EPILOG
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train a model on a text")
+    train.add_argument(
+        "--data", required=True, help=f"a .txt, .jsonl or .csv, or {', '.join(names())}"
+    )
+    train.add_argument(
+        "--out", type=Path, required=True, help="folder for the run; resumed if there"
+    )
+    train.add_argument(
+        "--tokenizer",
+        choices=["auto", "char", "word", "bpe"],
+        default="auto",
+        help="characters, the words of stories, or byte pairs (default: auto)",
+    )
+    train.add_argument(
+        "--vocab-size", type=int, default=4096, help="tokens of bpe (default: 4096)"
+    )
+    train.add_argument(
+        "--preset", choices=GPTConfig.presets(), help="a published shape to start from"
+    )
+    model = train.add_argument_group("model")
+    add_fields(model, GPTConfig, without=("vocab_size",), changed=SMALL)
+    add_fields(train.add_argument_group("run"), TrainConfig)
+    train.set_defaults(run=run_train)
+
+    write = commands.add_parser("generate", help="continue a prompt")
+    write.add_argument("--model", required=True, help="saved folder, such as run/best")
+    write.add_argument("--prompt", default="", help="the text to continue")
+    write.add_argument("--max-new-tokens", type=int, default=300, help="(default: 300)")
+    write.add_argument(
+        "--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)"
+    )
+    write.add_argument("--top-k", type=int, help="only the k likeliest tokens")
+    write.add_argument("--top-p", type=float, help="the fewest tokens of this mass")
+    write.add_argument("--seed", type=int, help="of the draws; the same text again")
+    write.set_defaults(run=run_generate)
+
+    info = commands.add_parser("info", help="this machine, the texts, or a saved model")
+    info.add_argument("--model", help="saved folder, such as run/best")
+    info.set_defaults(run=run_info)
+    for name, chapter in LATER.items():
+        later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
+        later.set_defaults(run=run_later, chapter=chapter)
+    return parser
+
+
+EPILOG = "minigpt COMMAND --help lists a command's flags, their units and defaults."
+
+
+def choose_tokenizer(text: Text, kind: str, vocab_size: int) -> Tokenizer:
+    """The tokenizer asked for; for "auto" the words of stories, else characters.
+
+    Characters suit a short text: a larger vocabulary would see each token too seldom.
+    """
+    whole = text.train + text.validation
+    if kind == "auto":
+        small = len(whole) < 5_000_000 and len(set(whole)) <= 512
+        kind = "word" if text.name == "stories" else "char" if small else "bpe"
+    if kind == "word":
+        return WordTokenizer()
+    if kind == "char":
+        return CharTokenizer.train(whole)
+    from minigpt.subword import BPETokenizer
+
+    # Merges are counted on the training part alone; every other byte has its token.
+    return BPETokenizer.train([text.train], vocab_size=vocab_size)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Train, with a progress bar, and end with a sample."""
+    config = TrainConfig(**given(arguments, TrainConfig))
+    text = load_text(arguments.data)
+    tokenizer = choose_tokenizer(text, arguments.tokenizer, arguments.vocab_size)
+    train, val = (
+        encode_text(text, p, tokenizer) for p in (text.train, text.validation)
+    )
+    shape = {**given(arguments, GPTConfig), "vocab_size": tokenizer.vocab_size}
+    # A preset's own context length holds unless another was asked for.
+    model_config = (
+        GPTConfig.preset(arguments.preset, **shape)
+        if arguments.preset
+        else GPTConfig(**{**SMALL, **shape})
+    )
+    torch.manual_seed(config.seed)
+    model = GPT(model_config)
+    hardware = choose(config.device, config.precision, compile=config.compile)
+    sizes = [f"{int((tokens != IGNORE).sum()):,}" for tokens in (train, val)]
+    chosen = (
+        f"text       {text.name}: {sizes[0]} tokens, and {sizes[1]} to validate on",
+        f"           {overlap(text)}",
+        f"tokenizer  {type(tokenizer).__name__}, {tokenizer.vocab_size} tokens",
+        f"model      {describe(model_config)}",
+        f"hardware   {hardware.describe()}",
+    )
+    with Progress(config.steps, chosen) as progress, Interrupt() as interrupt:
+        records = fit(
+            model,
+            train,
+            val,
+            config,
+            out=arguments.out,
+            callbacks=(progress, interrupt),
+            tokenizer=tokenizer,
+        )
+    return _finish(arguments.out, records, config, stopped=interrupt.asked)
+
+
+def _finish(
+    out: Path, records: list[StepRecord], config: TrainConfig, *, stopped: bool
+) -> int:
+    measured = [r for r in records if r.validation_loss is not None]
+    if measured:
+        best = min(measured, key=lambda r: r.validation_loss or 0.0)
+        seconds = sum(record.seconds for record in records)
+        print(
+            f"best       {best.validation_loss:.4f} nats per token over the whole "
+            f"validation split, after step {best.step} of {len(records)} "
+            f"({seconds:.0f} s of training)"
+        )
+    if stopped:
+        print(
+            f"stopped    after step {len(records)} of {config.steps}; the same command "
+            f"goes on from {out / 'last'}"
+        )
+        return 130
+    print(f"saved      {out / 'best'}; a sample:\n")
+    write(str(out / "best"), "", max_new_tokens=300, sampler=Temperature(0.8), seed=0)
+    print(f'\nmore       minigpt generate --model {out / "best"} --prompt "…"')
+    return 0
+
+
+class Progress:
+    """Says what was chosen, moves a bar, and writes a line at each validation.
+
+    All of it from the first step on: a run that is refused leaves its one line alone.
+    """
+
+    def __init__(self, steps: int, chosen: Sequence[str]) -> None:
+        self.steps, self.chosen = steps, chosen
+        self.bar: tqdm[NoReturn] | None = None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, record: StepRecord) -> None:
+        if self.bar is None:
+            print(*self.chosen, sep="\n", flush=True)
+            # The steps of an earlier sitting are done already.
+            done = record.step - 1
+            self.bar = tqdm(
+                total=self.steps, initial=done, unit="step", dynamic_ncols=True
+            )
+        self.bar.update()
+        self.bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
+        if record.validation_loss is not None:
+            self.bar.write(
+                f"step {record.step:6d}  training loss {record.loss:.4f}  "
+                f"validation loss {record.validation_loss:.4f}"
+            )
+
+
+class Interrupt:
+    """The first Ctrl-C ends the run after this step and a save; the second at once."""
+
+    asked = False
+
+    def __enter__(self) -> "Interrupt":
+        self.before = signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def _hear(self, number: int, frame: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __call__(self, record: StepRecord) -> bool:
+        return self.asked
+
+
+def describe(config: GPTConfig) -> str:
+    """A shape in one line."""
+    return (
+        f"{config.n_parameters:,} parameters: {config.n_layer} layers, "
+        f"{config.n_head} heads, {config.d_model} channels, context "
+        f"{config.context_length}"
+    )
+
+
+def write(
+    folder: str, prompt: str, *, max_new_tokens: int, sampler: Sampler, seed: int | None
+) -> None:
+    """Print a prompt and its continuation as it is drawn."""
+    model, tokenizer = load_folder(folder)
+    if tokenizer is None:
+        raise ValueError(
+            f"expected a tokenizer in {folder}, found none: save one beside the model"
+        )
+    # Where texts end with a mark, one also stands before each first word.
+    mark = next(iter(tokenizer.special_tokens), "")
+    pieces = stream(
+        model,
+        tokenizer,
+        mark + prompt if mark else prompt or "\n",
+        max_new_tokens=max_new_tokens,
+        sampler=sampler,
+        seed=seed,
+    )
+    print(prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def run_generate(arguments: argparse.Namespace) -> int:
+    """Continue a prompt."""
+    sampler: Any = Temperature(arguments.temperature or 1.0)
+    if arguments.top_k is not None:
+        sampler = sampler | TopK(arguments.top_k)
+    if arguments.top_p is not None:
+        sampler = sampler | TopP(arguments.top_p)
+    write(
+        arguments.model,
+        arguments.prompt,
+        max_new_tokens=arguments.max_new_tokens,
+        sampler=Greedy() if arguments.temperature == 0 else sampler,
+        seed=arguments.seed,
+    )
+    return 0
+
+
+def run_info(arguments: argparse.Namespace) -> int:
+    """Say what this machine would compute on, or what a saved folder holds."""
+    if arguments.model is None:
+        print(f"torch      {torch.__version__}")
+        print(f"hardware   {choose().describe()}")
+        print(f"texts      {', '.join(names())}")
+        return 0
+    model, tokenizer = load_folder(arguments.model)
+    print(f"model      {describe(model.config)}")
+    kind = "none" if tokenizer is None else type(tokenizer).__name__
+    print(f"tokenizer  {kind}, {model.config.vocab_size} tokens")
+    return 0
+
+
+def run_later(arguments: argparse.Namespace) -> int:
+    """Refuse a command that is listed but not built."""
+    raise NotImplementedError(
+        f"expected a command that is built (train, generate, info), got "
+        f"{arguments.command}: it joins with {arguments.chapter}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.run is not run_later:
+        parser.error(f"unknown flags: {' '.join(rest)}")
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, OSError, NotImplementedError) as error:
+        print(f"minigpt: {error}", file=sys.stderr)
+        return 2
+    except Diverged as error:
+        kept = arguments.out / "last"
+        held = f"; {kept} is the last good checkpoint" if kept.exists() else ""
+        print(f"minigpt: {error}{held}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

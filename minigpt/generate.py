@@ -1,0 +1,253 @@
+"""Chapter 6. Generating: ask for the next token, draw one, append it, ask again.
+
+The model gives logits for the next token. A sampler changes them, and one draw ends
+the step:
+
+    logits → sampler(logits, tokens) → softmax → draw → append
+
+`generate` works on token ids, `complete` and `stream` on text. The samplers are in
+`sampling.py`, the loop itself in `decoding.py`.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from minigpt.decoding import Padding, checked, decode, reading
+from minigpt.model import GPT
+from minigpt.sampling import (
+    Chain,
+    Generators,
+    Greedy,
+    RepetitionPenalty,
+    Sampler,
+    Temperature,
+    TopK,
+    TopP,
+    draw,
+)
+from minigpt.tokenizer import Tokenizer
+
+__all__ = [
+    "Chain",
+    "Greedy",
+    "RepetitionPenalty",
+    "Sampler",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "complete",
+    "draw",
+    "generate",
+    "generate_batch",
+    "reading",
+    "stream",
+]
+
+
+def _texts(
+    model: GPT,
+    prompts: Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    sampler: Sampler,
+    stop: Sequence[int],
+    generator: Generators,
+    use_cache: bool,
+    padding: Padding = "left",
+) -> list[list[int]]:
+    """Each prompt with its new tokens."""
+    rows = checked(model, prompts, max_new_tokens)
+    if isinstance(generator, Sequence) and len(generator) != len(rows):
+        raise ValueError(
+            f"expected one generator for all rows or one for each of {len(rows)}, got "
+            f"{len(generator)}"
+        )
+    texts: list[list[int]] = [row.tolist() for row in rows]
+    steps = decode(
+        model,
+        rows,
+        max_new_tokens=max_new_tokens,
+        sampler=sampler,
+        stop=stop,
+        generator=generator,
+        use_cache=use_cache,
+        padding=padding,
+    )
+    with reading(model):
+        for active, picks in steps:
+            for i, pick in zip(active, picks, strict=True):
+                texts[i].append(pick)
+    return texts
+
+
+def generate(
+    model: GPT,
+    tokens: Int[Tensor, "B T"],
+    *,
+    max_new_tokens: int,
+    sampler: Sampler = Greedy(),  # noqa: B008
+    stop: Sequence[int] = (),
+    generator: Generators = None,
+    use_cache: bool = True,
+) -> Int[Tensor, "B T_plus_N"]:
+    """The prompt and up to `max_new_tokens` more, for each row.
+
+    A row that draws a token of `stop` is finished, and repeats that token until the
+    last row is. `generator` may be one for all rows or one for each. The model reads
+    in eval mode, and has its mode back afterwards.
+
+    Raises:
+        ValueError: an empty prompt, one longer than the context, ids outside the
+            vocabulary, or a negative max_new_tokens.
+    """
+    texts = _texts(
+        model,
+        list(tokens),
+        max_new_tokens=max_new_tokens,
+        sampler=sampler,
+        stop=stop,
+        generator=generator,
+        use_cache=use_cache,
+    )
+    width = max(len(text) for text in texts)
+    full = [text + text[-1:] * (width - len(text)) for text in texts]
+    return torch.tensor(full, device=next(model.parameters()).device)
+
+
+def generate_batch(
+    model: GPT,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    sampler: Sampler = Greedy(),  # noqa: B008
+    stop: Sequence[int] = (),
+    generator: Generators = None,
+    use_cache: bool = True,
+    padding: Padding = "left",
+) -> list[list[int]]:
+    """Prompts of unequal length together, each answered as it would be alone.
+
+    Returns each prompt with its new tokens, up to and including a token of `stop`.
+
+    Raises:
+        ValueError: as `generate`, or as many generators as there are not prompts.
+    """
+    rows = [torch.tensor(list(prompt), dtype=torch.long) for prompt in prompts]
+    return _texts(
+        model,
+        rows,
+        max_new_tokens=max_new_tokens,
+        sampler=sampler,
+        stop=stop,
+        generator=generator,
+        use_cache=use_cache,
+        padding=padding,
+    )
+
+
+def stream(
+    model: GPT,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    max_new_tokens: int = 100,
+    sampler: Sampler = Greedy(),  # noqa: B008
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> Iterator[str]:
+    """The continuation of a text, piece by piece as it is drawn.
+
+    It ends before the first of the texts in `stop`, at the tokenizer's end of
+    document, or after `max_new_tokens`. An empty text starts a new document.
+
+    Raises:
+        ValueError: as `generate`; an empty text where the tokenizer has no end of
+            document to start from; an empty text in `stop`.
+    """
+    if "" in stop:
+        raise ValueError("expected texts to stop at, got an empty one: leave it out")
+    end = tokenizer.end_id
+    prompt = tokenizer.encode(text)
+    if not prompt and end is not None:
+        prompt = [end]
+    if not prompt:
+        raise ValueError(
+            "expected a text with at least one token, got an empty one: this "
+            "tokenizer has no end-of-document token to start from"
+        )
+    rows = checked(model, [torch.tensor(prompt)], max_new_tokens)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    steps = decode(
+        model,
+        rows,
+        max_new_tokens=max_new_tokens,
+        sampler=sampler,
+        stop=() if end is None else (end,),
+        generator=generator,
+        use_cache=use_cache,
+    )
+    new = itertools.takewhile(lambda i: i != end, _one_row(model, steps))
+    # The tokenizer sees the prompt too: a word's space depends on the word before it.
+    pieces = tokenizer.decode_stream(itertools.chain(prompt, new))
+    return _until(stop, itertools.islice(pieces, len(prompt), None))
+
+
+def _one_row(model: GPT, steps: Iterator[tuple[list[int], list[int]]]) -> Iterator[int]:
+    while True:
+        # Inside the loop: between two tokens the caller's own modes must hold.
+        with reading(model):
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step[1][0]
+
+
+def _until(stop: Sequence[str], pieces: Iterator[str]) -> Iterator[str]:
+    """The text before any of `stop`; what may be the start of one is held back."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        found = [held.index(end) for end in stop if end in held]
+        if found:
+            yield held[: min(found)]
+            return
+        starts = (end[:n] for end in stop for n in range(len(end)))
+        keep = max((len(s) for s in starts if held.endswith(s)), default=0)
+        sure = len(held) - keep
+        yield held[:sure]
+        held = held[sure:]
+    yield held
+
+
+def complete(
+    model: GPT,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    max_new_tokens: int = 100,
+    sampler: Sampler = Greedy(),  # noqa: B008
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> str:
+    """The text and its continuation; `stream` in one piece.
+
+    Raises:
+        ValueError: as `stream`.
+    """
+    pieces = stream(
+        model,
+        tokenizer,
+        text,
+        max_new_tokens=max_new_tokens,
+        sampler=sampler,
+        stop=stop,
+        seed=seed,
+        use_cache=use_cache,
+    )
+    return text + "".join(pieces)

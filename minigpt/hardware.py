@@ -1,0 +1,187 @@
+"""Chapter 8. Hardware: which device, which number format, which kernels, in one table.
+
+    device      cuda, else mps, else cpu
+    dtype       bfloat16 where the arithmetic is native (newer CUDA; a CPU that reports
+                AMX or AVX512-BF16), float16 with a loss scaler on older CUDA, such as
+                the T4, and float32 everywhere else
+    attention   "auto": the kernel that `attention.attend` finds best
+    compile     off unless asked for: it costs up to a minute, which a short run on a
+                small model never earns back
+
+`choose` decides, `Hardware.describe` says what was decided in one line, and every
+choice can be overridden. Peaks are the makers' dense figures, in FLOP/s.
+"""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from minigpt.attention import CausalSelfAttention, Kernel
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+# (part of the device's name, dense bfloat16 or float16 FLOP/s, float32 FLOP/s outside
+# the tensor cores), from the makers' data sheets. A name that is absent is measured
+# instead: a guess would make every utilisation figure wrong.
+PEAKS: tuple[tuple[str, float, float], ...] = (
+    ("H200", 989e12, 67e12),
+    ("H100 PCIe", 756e12, 51e12),
+    ("H100", 989e12, 67e12),
+    ("A100", 312e12, 19.5e12),
+    ("L4", 121e12, 30.3e12),
+    ("T4", 65e12, 8.1e12),
+    ("V100", 125e12, 15.7e12),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What a run computes on.
+
+    Attributes:
+        device: where tensors live.
+        dtype: format of the matrix products; weights and optimiser stay in float32.
+        attention: kernel for every attention layer.
+        compile: whether torch.compile is used.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    attention: Kernel = "auto"
+    compile: bool = False
+
+    @property
+    def scaled(self) -> bool:
+        """float16 gradients underflow, so the loss is scaled up before `backward`."""
+        return self.dtype == torch.float16
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which matrix products run in `dtype`."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def place(self, model: nn.Module) -> None:
+        """Move a model here and set its attention kernels."""
+        model.to(self.device)
+        for module in model.modules():
+            if isinstance(module, CausalSelfAttention):
+                module.kernel = self.attention
+
+    def describe(self) -> str:
+        """One line for the reader."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        scaler = " with a loss scaler" if self.scaled else ""
+        count = torch.get_num_threads()
+        plural = "s" if count > 1 else ""
+        threads = f", {count} thread{plural}" if self.device.type == "cpu" else ""
+        return (
+            f"{device_name(self.device)}{threads}, {dtype}{scaler}, "
+            f"attention {self.attention}, compile {'on' if self.compile else 'off'}"
+        )
+
+
+def choose(
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    attention: Kernel = "auto",
+    compile: bool = False,  # noqa: A002 (torch's word)
+) -> Hardware:
+    """The hardware of a run: what was asked for, and the best choice for the rest.
+
+    Raises:
+        ValueError: an unknown device or precision, or one that this machine lacks.
+    """
+    chosen = _device(device)
+    if precision not in ("auto", *DTYPES):
+        raise ValueError(
+            f"expected precision auto, {', '.join(DTYPES)}, got {precision!r}"
+        )
+    return Hardware(
+        device=chosen,
+        dtype=native_dtype(chosen) if precision == "auto" else DTYPES[precision],
+        attention=attention,
+        compile=compile,
+    )
+
+
+def _device(name: str) -> torch.device:
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    if name.split(":")[0] not in there:
+        raise ValueError(f"expected device auto, {', '.join(there)}, got {name!r}")
+    if not there[name.split(":")[0]]:
+        raise ValueError(
+            f"expected device {name}, this machine has only "
+            f"{', '.join(kind for kind, found in there.items() if found)}: choose one "
+            f"of these, or auto"
+        )
+    return torch.device(name)
+
+
+def native_dtype(device: torch.device) -> torch.dtype:
+    """The fastest format that the device computes in without emulation."""
+    if device.type == "cuda":
+        # From compute capability 8 (Ampere) on; before it, bfloat16 is emulated.
+        major, _ = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if major >= 8 else torch.float16
+    if device.type == "cpu" and cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware, as torch reports it.
+
+    Elsewhere bfloat16 is emulated, and slower than float32.
+    """
+    # Private in torch, so a version that drops one of them must not break us.
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def device_name(device: torch.device) -> str:
+    """The device as its maker calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type
+
+
+def peak_flops(hardware: Hardware) -> tuple[float, bool]:
+    """FLOP/s that this hardware could reach, and whether that is a maker's figure.
+
+    An unknown device is measured by a matrix product, which is a floor under its peak.
+    """
+    name = device_name(hardware.device)
+    for part, half, single in PEAKS:
+        if part in name:
+            return (single if hardware.dtype == torch.float32 else half), True
+    return measured_flops(hardware.device, hardware.dtype), False
+
+
+def measured_flops(
+    device: torch.device, dtype: torch.dtype, *, size: int = 1024, rounds: int = 5
+) -> float:
+    """The best rate of a square matrix product, in FLOP/s."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = 0.0
+    for _ in range(rounds):
+        start = time.perf_counter()
+        product = a @ a
+        # A device works on after the call has returned; reading one number waits.
+        product[0, 0].item()
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best

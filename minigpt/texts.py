@@ -1,0 +1,303 @@
+"""Chapter 5. Texts: found by name or by path, and split once.
+
+`load_text` knows the texts written for this book (`stories`, `letters`), real ones by
+name (looked for below the folder that MINIGPT_DATA names, then on the Hugging Face
+hub), and the reader's own files. Running text is cut by position: the last tenth is for
+validation, and no token of it is ever trained on. `overlap` counts what two parts share
+all the same.
+"""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minigpt import stories
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+class Text(NamedTuple):
+    """A text and its two parts; `end` closes each document, None in running text."""
+
+    name: str
+    train: str
+    validation: str
+    end: str | None = None
+
+    def documents(self, part: str) -> list[str]:
+        """The stories of one part, each without its end mark; else the part itself."""
+        if self.end is None:
+            return [part]
+        return [piece.strip() for piece in part.split(self.end) if piece.strip()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where one named text is to be had, and how it is cut.
+
+    Attributes:
+        hub: dataset id on the Hugging Face hub; None where there is none.
+        config: the hub dataset's configuration.
+        revision: the hub dataset's branch.
+        column: the hub dataset's text column.
+        train: hub splits that are joined for training.
+        validation: hub splits for validation; none: the last tenth of the whole.
+        files: files below MINIGPT_DATA/<name>, in order; patterns allowed.
+        held_out: the file among them that is kept for validation.
+        unwrap: lines are broken for print, and paragraphs are joined again.
+    """
+
+    hub: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    column: str = "text"
+    train: tuple[str, ...] = ("train",)
+    validation: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    held_out: str | None = None
+    unwrap: bool = False
+
+
+# A subset has a name of its own: "tinystories-sample" is no stand-in for "tinystories".
+SOURCES: dict[str, Source] = {
+    "tinyshakespeare": Source(
+        hub="karpathy/tiny_shakespeare",
+        revision="refs/convert/parquet",
+        train=("train", "validation", "test"),
+        files=("input.txt",),
+    ),
+    "tinystories": Source(hub="roneneldan/TinyStories", validation=("validation",)),
+    "tinystories-sample": Source(files=("tiny_stories.txt",)),
+    "wikitext-2": Source(
+        hub="Salesforce/wikitext",
+        config="wikitext-2-raw-v1",
+        validation=("validation",),
+    ),
+    "wikitext-103": Source(
+        hub="Salesforce/wikitext",
+        config="wikitext-103-raw-v1",
+        validation=("validation",),
+    ),
+    "wikitext2-valid-test": Source(
+        files=("wiki.valid.tokens.txt", "wiki.test.tokens.txt"),
+        held_out="wiki.test.tokens.txt",
+    ),
+    "gutenberg-prose": Source(files=("*.txt",), unwrap=True),
+    "chinese-classics": Source(files=("*.txt",)),
+}
+EMBEDDED = ("stories", "letters")
+
+
+def names() -> tuple[str, ...]:
+    """Every name that `load_text` knows."""
+    return (*EMBEDDED, *SOURCES)
+
+
+def load_text(name: str | Path) -> Text:
+    """A text by name, or the reader's own .txt, .jsonl or .csv file.
+
+    Raises:
+        FileNotFoundError: the name or path leads nowhere; says where it was looked for.
+        ValueError: the text is empty, too short to split, or not UTF-8.
+    """
+    if str(name) == "stories":
+        return _stories()
+    if str(name) == "letters":
+        files = sorted((ASSETS / "letters").glob("*.txt"))
+        return split_text("letters", _join(map(read_text, files)))
+    if str(name) in SOURCES:
+        return _named(str(name), SOURCES[str(name)])
+    path = Path(name)
+    if path.is_file():
+        return split_text(path.stem, read_text(path))
+    raise FileNotFoundError(
+        f"expected a file or one of {', '.join(names())}, got {str(name)!r}: check "
+        f"the path, or choose a name from the list"
+    )
+
+
+def split_text(name: str, text: str, *, held_out: float = 0.1) -> Text:
+    """Cut by position: the last tenth of the characters is for validation.
+
+    >>> split_text("digits", "0123456789")
+    Text(name='digits', train='012345678', validation='9', end=None)
+
+    Raises:
+        ValueError: nothing to cut.
+    """
+    if not text.strip():
+        raise ValueError(f"expected text in {name}, got none: the file is empty")
+    cut = len(text) - round(held_out * len(text))
+    if not 0 < cut < len(text):
+        raise ValueError(
+            f"expected at least 10 characters in {name}, got {len(text)}: there is "
+            f"nothing to hold out"
+        )
+    return Text(name, text[:cut], text[cut:])
+
+
+def read_text(path: Path) -> str:
+    """The text of a .txt file, or of the `text` column of a .jsonl or .csv file.
+
+    Raises:
+        ValueError: not UTF-8, not valid JSON, or no column `text`.
+    """
+    try:
+        if path.suffix == ".jsonl":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line) for line in lines if line.strip()]
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        else:
+            return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"expected UTF-8 text in {path}, got a byte that is not "
+            f"(position {error.start}): convert the file first"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"expected one JSON object per line in {path}, got {error}: check the file"
+        ) from None
+    missing = [row for row in rows if not isinstance(row, dict) or "text" not in row]
+    if missing:
+        raise ValueError(
+            f'expected a column "text" in {path}, got {missing[0]!r}: rename the '
+            f"column that holds the text"
+        )
+    return "\n".join(str(row["text"]) for row in rows)
+
+
+def _stories(n: int = 8_000, n_validation: int = 800) -> Text:
+    train = [story.text for story in stories.corpus(n)]
+    seen = set(train)
+    # Two seeds can tell the same story; what is held out must be new to the model.
+    held = stories.corpus(n_validation, seed=stories.VALIDATION_SEED)
+    fresh = [story.text for story in held if story.text not in seen]
+    close = f" {stories.END}\n"
+    return Text(
+        "stories",
+        "".join(f"{story}{close}" for story in train),
+        "".join(f"{story}{close}" for story in fresh),
+        end=stories.END,
+    )
+
+
+def _named(name: str, source: Source) -> Text:
+    folder = os.environ.get("MINIGPT_DATA")
+    local = None if folder is None else Path(folder) / name
+    if local is not None and source.files and local.is_dir():
+        return _from_folder(name, source, local)
+    if source.hub is not None:
+        return _from_hub(name, source, local)
+    raise FileNotFoundError(_absent(name, source, local, "it is on no hub"))
+
+
+def _absent(name: str, source: Source, local: Path | None, why: str) -> str:
+    looked = "MINIGPT_DATA (not set)" if local is None else str(local)
+    hub = "" if source.hub is None else f" and hub dataset {source.hub} ({why})"
+    get = (
+        f"put {', '.join(source.files)} into a folder {name} and name the folder above "
+        f"it in MINIGPT_DATA"
+        if source.files
+        else "connect to the network once"
+    )
+    return f"expected data set {name!r}, found it in neither {looked}{hub}: {get}"
+
+
+def _from_folder(name: str, source: Source, folder: Path) -> Text:
+    # SOURCE.txt says where a folder's files come from; it is no part of the text.
+    found = [
+        path
+        for pattern in source.files
+        for path in sorted(folder.glob(pattern))
+        if path.name != "SOURCE.txt"
+    ]
+    if not found:
+        raise FileNotFoundError(_absent(name, source, folder, "not tried"))
+    prepare: Callable[[str], str] = unwrap if source.unwrap else str
+    texts = {path.name: prepare(read_text(path)) for path in found}
+    if source.held_out is None:
+        return split_text(name, _join(texts.values()))
+    validation = texts.pop(source.held_out)
+    return Text(name, _join(texts.values()), validation)
+
+
+def _from_hub(name: str, source: Source, local: Path | None) -> Text:
+    try:
+        import datasets
+
+        loaded: Any = datasets.load_dataset(
+            source.hub, source.config, revision=source.revision
+        )
+        parts = [
+            "".join(_lines(loaded[split][source.column] for split in splits))
+            for splits in (source.train, source.validation)
+        ]
+    except Exception as error:
+        # Whatever the hub's client raises (no network, a renamed set), the reader
+        # needs the same three facts: the name, where it was looked for, what to do.
+        why = type(error).__name__
+        raise FileNotFoundError(_absent(name, source, local, why)) from error
+    return Text(name, *parts) if source.validation else split_text(name, parts[0])
+
+
+def _lines(columns: Iterable[Iterable[str]]) -> Iterator[str]:
+    for column in columns:
+        for line in column:
+            yield line if line.endswith("\n") else f"{line}\n"
+
+
+def _join(texts: Iterable[str]) -> str:
+    return "\n\n".join(text.strip("\n") for text in texts)
+
+
+def unwrap(text: str) -> str:
+    """Join the lines of each paragraph: a model would learn where print breaks them.
+
+    >>> unwrap("It was the best\\nof times.\\n\\nIt was")
+    'It was the best of times.\\n\\nIt was'
+    """
+    return re.sub(r"(?<!\n)\n(?!\n)[ \t]*", " ", text.replace("\r\n", "\n"))
+
+
+class Overlap(NamedTuple):
+    """What two splits share: whole documents, and runs of eight words."""
+
+    duplicates: int
+    documents: int
+    shared: int
+    runs: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.duplicates} of {self.documents} validation documents and "
+            f"{self.shared} of {self.runs} of their runs of eight words also stand in "
+            f"the training text"
+        )
+
+
+def overlap(text: Text, *, n: int = 8) -> Overlap:
+    """Count validation documents, and runs of n words, that training text also has."""
+    train, held = text.documents(text.train), text.documents(text.validation)
+    seen_documents = set(train)
+    seen = {run for document in train for run in _runs(document, n)}
+    runs = [run for document in held for run in _runs(document, n)]
+    return Overlap(
+        duplicates=sum(document in seen_documents for document in held),
+        documents=len(held),
+        shared=sum(run in seen for run in runs),
+        runs=len(runs),
+    )
+
+
+def _runs(document: str, n: int) -> Iterator[int]:
+    words = document.split()
+    # Hashes, not strings: eight times less memory, and a collision only over-counts.
+    return (hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1))

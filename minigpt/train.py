@@ -1,0 +1,255 @@
+"""Chapter 5. Training: predict the next token, measure the miss, move every weight.
+
+    loss = − mean over positions of log p(next token | tokens before)
+
+`training_steps` is the loop, one record a step, for a reader who wants to own it;
+`fit` is a few lines over it that also evaluate, save and resume. Killed at any moment,
+a run that `fit` resumes on a CPU ends with the same bits as one that was never killed.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
+
+from minigpt.data import IGNORE, Batch, check_predictable, shift
+from minigpt.hardware import Hardware, choose
+from minigpt.model import GPT
+from minigpt.optim import Together
+from minigpt.run import (
+    DEFAULTS,
+    Callback,
+    Run,
+    StepRecord,
+    TrainConfig,
+    make_optimizer,
+    parts,
+)
+from minigpt.tokenizer import Tokenizer
+
+# Logits above this many numbers (128 MB in float32) are made and dropped in chunks.
+MOST_LOGITS = 2**25
+
+
+class Diverged(RuntimeError):
+    """The loss or its gradient is no longer a number; no weight was moved by it."""
+
+
+def next_token_loss(
+    model: GPT,
+    inputs: Int[Tensor, "B T"],
+    targets: Int[Tensor, "B T"],
+    *,
+    ignore_index: int = IGNORE,
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of the next token, in nats, over the targets that count.
+
+    Where all logits at once would be large, they are made, used and dropped in chunks,
+    and made again for the gradient.
+    """
+    hidden = model.hidden(inputs).flatten(0, 1)  # (B·T, C)
+    goals = targets.flatten()
+
+    def summed(rows: Tensor, wanted: Tensor) -> Tensor:
+        logits = model.unembed(rows[None])[0].float()
+        return F.cross_entropy(
+            logits, wanted, ignore_index=ignore_index, reduction="sum"
+        )
+
+    size = max(1, MOST_LOGITS // model.config.vocab_size)
+    if len(goals) <= size:
+        total = summed(hidden, goals)
+    else:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for rows, wanted in zip(hidden.split(size), goals.split(size), strict=True):
+            total = total + checkpoint(summed, rows, wanted, use_reentrant=False)
+    return total / (goals != ignore_index).sum().clamp(min=1)
+
+
+def training_steps(
+    model: GPT,
+    batches: Iterable[Batch],
+    config: TrainConfig = DEFAULTS,
+    *,
+    optimizer: Optimizer | Together | None = None,
+    first_step: int = 0,
+) -> Iterator[StepRecord]:
+    """The loop: draw a batch, measure, move, and report, until `config.steps` are done.
+
+    Raises:
+        Diverged: the loss or the gradient is not finite; the weights are as before.
+    """
+    hardware = choose(config.device, config.precision, compile=config.compile)
+    hardware.place(model)
+    optimizer = make_optimizer(model, config) if optimizer is None else optimizer
+    scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.scaled)
+    loss_of = torch.compile(next_token_loss) if hardware.compile else next_token_loss
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    # The range comes first, so that no batch is drawn for a step that is not taken.
+    for step, batch in zip(range(first_step, config.steps), batches, strict=False):
+        start = time.perf_counter()
+        model.train()
+        factor = config.rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["initial_lr"]
+        optimizer.zero_grad()
+        loss, count = _backward(model, batch, config, hardware, scaler, loss_of)
+        norm = _move(model, optimizer, scaler, config.clip, loss, step + 1)
+        yield StepRecord(
+            step=step + 1,
+            loss=loss,
+            rate=factor,
+            gradient_norm=norm,
+            tokens=count,
+            seconds=time.perf_counter() - start,
+        )
+
+
+def _backward(
+    model: GPT,
+    batch: Batch,
+    config: TrainConfig,
+    hardware: Hardware,
+    scaler: torch.amp.GradScaler,
+    loss_of: Callable[[GPT, Tensor, Tensor], Tensor],
+) -> tuple[float, int]:
+    """Add up the gradients of the batch's mean loss; the loss and its target count."""
+    inputs, targets = (part.to(hardware.device) for part in batch)
+    count = int((targets != IGNORE).sum())
+    size = config.micro_batch_size or len(inputs)
+    total = 0.0
+    for some, wanted in zip(inputs.split(size), targets.split(size), strict=True):
+        with hardware.autocast():
+            mean = loss_of(model, some, wanted)
+        # Each part's mean counts by its share of the targets: with padding, the mean
+        # of the means would be another number than the big batch gives.
+        loss = mean * ((wanted != IGNORE).sum() / count)
+        scaler.scale(loss).backward()
+        total += loss.item()
+    return total, count
+
+
+def _move(
+    model: GPT,
+    optimizer: Optimizer | Together,
+    scaler: torch.amp.GradScaler,
+    clip: float,
+    loss: float,
+    step: int,
+) -> float:
+    """Clip the gradient and step; the gradient's norm before clipping."""
+    for part in parts(optimizer):
+        scaler.unscale_(part)
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+    # With a scaler an infinite gradient is no accident: it skips the step itself.
+    if not math.isfinite(loss) or not (scaler.is_enabled() or math.isfinite(norm)):
+        raise Diverged(
+            f"expected a finite loss and gradient, got {loss} and {norm} at step "
+            f"{step}: lower the learning rate or lengthen the warm-up"
+        )
+    for part in parts(optimizer):
+        scaler.step(part)
+    scaler.update()
+    return norm
+
+
+@torch.no_grad()
+def whole_split_loss(
+    model: GPT,
+    tokens: Integer[Tensor, "..."],
+    *,
+    batch_size: int = 64,
+    hardware: Hardware | None = None,
+) -> float:
+    """Nats per token over a whole split, every token but the first predicted once.
+
+    Running text is cut into windows of context_length that do not overlap, and each
+    window starts without a memory of the one before. Stories are predicted whole.
+
+    Raises:
+        ValueError: fewer than two tokens.
+    """
+    check_predictable(tokens)
+    if hardware is None:
+        device = next(model.parameters()).device
+        hardware = Hardware(device=device, dtype=torch.float32)
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for rows in _windows(tokens, model.config.context_length, batch_size):
+        inputs, targets = (part.to(hardware.device) for part in shift(rows))
+        n = int((targets != IGNORE).sum())
+        with hardware.autocast():
+            total += next_token_loss(model, inputs, targets).item() * n
+        count += n
+    model.train(was_training)
+    return total / count
+
+
+def _windows(
+    tokens: Integer[Tensor, "..."], context_length: int, batch_size: int
+) -> Iterator[Integer[Tensor, "B L"]]:
+    if tokens.ndim == 2:
+        yield from tokens.split(batch_size)
+        return
+    whole = (len(tokens) - 1) // context_length * context_length
+    if whole:
+        rows = tokens[: whole + 1].unfold(0, context_length + 1, context_length)
+        yield from rows.split(batch_size)
+    if whole < len(tokens) - 1:
+        yield tokens[whole:][None]
+
+
+def fit(
+    model: GPT,
+    train: Integer[Tensor, "..."],
+    val: Integer[Tensor, "..."],
+    config: TrainConfig = DEFAULTS,
+    *,
+    out: Path | None = None,
+    resume: bool = True,
+    callbacks: Sequence[Callback] = (),
+    tokenizer: Tokenizer | None = None,
+) -> list[StepRecord]:
+    """Train, validate, save, and go on where an earlier call was stopped.
+
+    `train` and `val` are tokens, (N,) of running text or (N, L) of padded stories. A
+    callback that returns True ends the run after a last save. The tokenizer is saved
+    beside the model, so that the folder can be generated from.
+
+    Raises:
+        Diverged: the loss is not finite; what was saved before stays.
+        ValueError: the folder holds another run.
+    """
+    run = Run(model, train, val, config, tokenizer, out)
+    run.resume(allowed=resume)
+    if run.stale:
+        return run.records
+    steps = training_steps(
+        model,
+        run.batches,
+        config,
+        optimizer=run.optimizer,
+        first_step=len(run.records),
+    )
+    for record in steps:
+        due = run.due(record.step)
+        if due:
+            loss = whole_split_loss(model, val, hardware=run.hardware)
+            record = replace(record, validation_loss=loss)
+        run.records.append(record)
+        stop = any([callback(record) for callback in callbacks]) or run.stale
+        if due or stop:
+            run.save()
+        if stop:
+            break
+    return run.records

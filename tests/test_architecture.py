@@ -1,0 +1,366 @@
+"""The package reads front to back: the order of its files, their size, their words.
+
+Each check is a function from a path to a list of complaints, shown red on a fault that
+is planted in a temporary folder.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# The reading order, the only list of it: file → chapter. A file imports only from the
+# files before it. `bookstyle` belongs to no chapter.
+READING_ORDER: dict[str, int | None] = {
+    "bookstyle": None,
+    "grammar": 0,
+    "stories": 0,
+    "ngram": 1,
+    "regret": 1,
+    "bpe": 2,
+    "tokenizer": 2,
+    "attention": 3,
+    "model": 4,
+    "texts": 5,
+    "data": 5,
+    "hardware": 8,
+    "optim": 5,
+    "checkpoint": 5,
+    "run": 5,
+    "train": 5,
+    "sampling": 6,
+    "decoding": 6,
+    "generate": 6,
+    "pretrained": 7,
+    "evaluate": 7,
+    "distributed": 9,
+    "adapt.heads": 10,
+    "adapt.finetune": 10,
+    "cli": 0,
+}
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
+LARGEST_FILE = 500 * 1024
+ALL_WEIGHTS = 25 * 1024 * 1024
+# Loaded when first needed, never by `import minigpt`.
+HEAVY = ("datasets", "huggingface_hub", "matplotlib", "transformers")
+NOT_OURS = set(".git .venv _build build dist run runs .hypothesis".split())
+# Spelled with one-letter sets, so that this file is no find of its own.
+FORBIDDEN = {
+    r"(?<![\w./~-])/wor[k](?=[/\s\"'`)]|$)": "a path of one machine",
+    r"\.\./share[d]\b": "a folder that only one machine has",
+    r"pip3? install [^\n]*(?<![\w.-])minigp[t](?![\w-])": "another project",
+}
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Name → file of every module; the packages' own `__init__` are no chapters."""
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in sorted(package.rglob("*.py"))
+        if path.stem not in ("__init__", "__main__")
+    }
+
+
+def imports(path: Path) -> Iterator[str]:
+    """What a file imports from minigpt, as names below it; "" for minigpt itself."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            names = ["minigpt." + "." * node.level]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "minigpt":
+                yield name.removeprefix("minigpt").removeprefix(".")
+
+
+def source_of(name: str, known: dict[str, Path]) -> str | None:
+    """The module that an imported name comes from."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if ".".join(parts[:end]) in known:
+            return ".".join(parts[:end])
+    return None
+
+
+def order_complaints(package: Path) -> list[str]:
+    """Files outside the reading order, and imports from a later file."""
+    order = list(READING_ORDER)
+    known = modules(package)
+    complaints = [
+        f"{name}: expected in READING_ORDER, is not" for name in known.keys() - order
+    ]
+    for name, path in known.items():
+        for imported in imports(path):
+            source = source_of(imported, known)
+            if source is None:
+                complaints.append(
+                    f"{name}: expected an import from a module, got {imported!r}"
+                )
+            elif name in order and source in order:
+                if order.index(source) >= order.index(name):
+                    complaints.append(f"{name}: imports {source}, which comes later")
+    return complaints
+
+
+def chapter_complaints(root: Path) -> list[str]:
+    """Where contents, file names, titles and docstrings disagree about a number."""
+    complaints = []
+    files = {
+        match[2]: int(match[1])
+        for path in (root / "notebooks").glob("*.ipynb")
+        if (match := re.fullmatch(r"(\d\d)_(\w+)", path.stem))
+    }
+    for name, path in modules(root / "minigpt").items():
+        docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        first = docstring.split("\n")[0]
+        match = re.match(r"Chapter (\d+)\. \S.*: .*\.$", first)
+        said = int(match[1]) if match else None
+        if said != READING_ORDER.get(name):
+            complaints.append(
+                f"{name}: expected a first line for chapter {READING_ORDER.get(name)}, "
+                f"got {first!r}"
+            )
+        elif said is not None and files.get(name, said) != said:
+            complaints.append(f"{name}: says {said}, its notebook {files[name]:02d}")
+    listed = re.findall(
+        r"file: notebooks/(\w+)", (root / "_toc.yml").read_text("utf-8")
+    )
+    if sorted(listed) != listed:
+        complaints.append(f"_toc.yml: expected chapters in order, got {listed}")
+    for path in (root / "notebooks").glob("*.ipynb"):
+        title = re.search(r'# Chapter (\d+)\. [^"\\]+', path.read_text("utf-8"))
+        if title is None or not path.stem.startswith(f"{int(title[1]):02d}_"):
+            complaints.append(
+                f"{path.name}: expected the title '# Chapter N. …' with its number"
+            )
+        if path.stem not in listed:
+            complaints.append(f"{path.name}: expected in _toc.yml, is not")
+    return complaints
+
+
+def size_complaints(path: Path) -> list[str]:
+    """A file or a function that is too long to read."""
+    text = path.read_text("utf-8")
+    complaints = []
+    lines = text.count("\n")
+    if lines > LONGEST_FILE:
+        complaints.append(f"{path.name}: {lines} lines, at most {LONGEST_FILE}")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > LONGEST_FUNCTION:
+                complaints.append(
+                    f"{path.name}: {node.name} has {length} lines, "
+                    f"at most {LONGEST_FUNCTION}"
+                )
+    return complaints
+
+
+def habit_complaints(path: Path) -> list[str]:
+    """What the package does not do: print (but for cli), postpone annotations."""
+    text = path.read_text("utf-8")
+    complaints = []
+    if re.search(r"^from __future__ import annotations", text, re.M):
+        complaints.append(f"{path.name}: annotations must be real: shapes are checked")
+    calls = [n.func for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
+    names = {call.id for call in calls if isinstance(call, ast.Name)}
+    if path.stem != "cli" and "print" in names:
+        complaints.append(f"{path.name}: prints; report by a callback or a record")
+    if path.stem == "utils":
+        complaints.append("utils.py: name a file after what it teaches")
+    return complaints
+
+
+def our_files(root: Path) -> Iterator[Path]:
+    """Every file that belongs to the project: no environment, build or cache."""
+    for path in sorted(root.iterdir()):
+        if path.name in NOT_OURS or "cache" in path.name or path.suffix == ".egg-info":
+            continue
+        if path.is_dir():
+            yield from our_files(path)
+        elif path.suffix != ".pyc":
+            yield path
+
+
+def weight_complaints(root: Path) -> list[str]:
+    """Files too large for a repository that is cloned in a moment."""
+    files = {path: path.stat().st_size for path in our_files(root)}
+    weights = sum(s for p, s in files.items() if p.suffix == ".safetensors")
+    complaints = [
+        f"{path.relative_to(root)}: {size} bytes, at most {LARGEST_FILE}"
+        for path, size in files.items()
+        if size > LARGEST_FILE and "assets" not in path.parts
+    ]
+    if weights > ALL_WEIGHTS:
+        complaints.append(f"weights: {weights} bytes, at most {ALL_WEIGHTS}")
+    return complaints
+
+
+def word_complaints(root: Path) -> list[str]:
+    """Words that no reader of the project could make sense of, or that mislead."""
+    complaints = []
+    for path in our_files(root):
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue
+        for pattern, why in FORBIDDEN.items():
+            allowed = path.parts[-2:] == (".ci", "run") and "shar" in pattern
+            found = re.search(pattern, text, re.M)
+            if found and not allowed:
+                complaints.append(f"{path.relative_to(root)}: {found[0]!r} is {why}")
+    return complaints
+
+
+def ours(root: Path) -> list[Path]:
+    """Python files of the project."""
+    return [p for p in our_files(root) if p.suffix == ".py"]
+
+
+def test_imports_go_down_the_reading_order() -> None:
+    assert order_complaints(ROOT / "minigpt") == []
+
+
+def test_chapter_numbers_agree() -> None:
+    assert chapter_complaints(ROOT) == []
+
+
+def test_files_and_functions_are_short() -> None:
+    assert [line for path in ours(ROOT) for line in size_complaints(path)] == []
+
+
+def test_the_package_keeps_its_habits() -> None:
+    package = (ROOT / "minigpt").rglob("*.py")
+    assert [line for path in package for line in habit_complaints(path)] == []
+
+
+def test_the_repository_is_light() -> None:
+    assert weight_complaints(ROOT) == []
+
+
+def test_no_word_of_one_machine_or_of_another_project() -> None:
+    assert word_complaints(ROOT) == []
+
+
+def loaded_by(names: list[str]) -> set[str]:
+    """Heavy packages that a fresh process holds after these imports."""
+    imported = "\n".join(f"import {name}" for name in names)
+    code = f"import sys\n{imported}\nprint(*[m for m in {HEAVY} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_by(["minigpt"]) == set()
+
+
+def test_only_drawing_is_loaded_by_importing_every_module() -> None:
+    every = [f"minigpt.{name}" for name in modules(ROOT / "minigpt")]
+    assert loaded_by(every) <= {"matplotlib"}
+
+
+def test_a_heavy_import_is_red() -> None:
+    assert loaded_by(["matplotlib.colors"]) == {"matplotlib"}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A project of two modules and one chapter, without fault."""
+    for folder in ("minigpt", "notebooks"):
+        (tmp_path / folder).mkdir()
+    for name, chapter in (("attention", 3), ("model", 4)):
+        text = f'"""Chapter {chapter}. Title: one line."""\n'
+        (tmp_path / "minigpt" / f"{name}.py").write_text(text)
+    title = '{"source": ["# Chapter 3. Attention"]}'
+    (tmp_path / "notebooks" / "03_attention.ipynb").write_text(title)
+    (tmp_path / "_toc.yml").write_text("- file: notebooks/03_attention\n")
+    return tmp_path
+
+
+def test_a_project_without_fault_has_no_complaint(package: Path) -> None:
+    assert order_complaints(package / "minigpt") == []
+    assert chapter_complaints(package) == []
+    assert weight_complaints(package) == word_complaints(package) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from minigpt.model import GPT",
+        "import minigpt.model",
+        "from minigpt import GPT",
+        "from . import model",
+        "def f():\n    from minigpt.model import GPT",
+    ],
+)
+def test_an_upward_import_is_red(package: Path, line: str) -> None:
+    (package / "minigpt" / "attention.py").write_text(line)
+    assert len(order_complaints(package / "minigpt")) == 1
+
+
+def test_a_file_outside_the_order_is_red(package: Path) -> None:
+    (package / "minigpt" / "surprise.py").write_text("")
+    assert "READING_ORDER" in order_complaints(package / "minigpt")[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("minigpt/attention.py", '"""Chapter 4. Attention: a line."""'),
+        ("minigpt/attention.py", '"""Attention."""'),
+        ("notebooks/03_attention.ipynb", '{"source": ["# Chapter 4. Attention"]}'),
+        ("notebooks/05_new.ipynb", '{"source": ["# Chapter 5. New"]}'),
+        ("_toc.yml", "file: notebooks/04_model\nfile: notebooks/03_attention"),
+    ],
+)
+def test_a_chapter_number_that_disagrees_is_red(
+    package: Path, path: str, text: str
+) -> None:
+    (package / path).write_text(text)
+    assert len(chapter_complaints(package)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x = 1\n" * 401, "def f():\n" + "    x = 1\n" * 60],
+    ids=["file", "function"],
+)
+def test_a_long_file_or_function_is_red(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "long.py"
+    path.write_text(text)
+    assert len(size_complaints(path)) == 1
+
+
+@pytest.mark.parametrize("line", ["from __future__ import annotations", "print(1)"])
+def test_a_bad_habit_is_red(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "model.py"
+    path.write_text(line)
+    assert len(habit_complaints(path)) == 1
+
+
+def test_a_large_file_is_red(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"x" * (LARGEST_FILE + 1))
+    assert len(weight_complaints(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "words", ["see /wor@k/x", "in ../share@d/x", "pip install -U minigp@t"]
+)
+def test_a_forbidden_word_is_red(tmp_path: Path, words: str) -> None:
+    (tmp_path / "page.md").write_text(words.replace("@", ""))
+    assert len(word_complaints(tmp_path)) == 1
+    (tmp_path / "page.md").write_text("pip install minigpt-book, the homework/x")
+    assert word_complaints(tmp_path) == []

@@ -1,0 +1,237 @@
+"""The book: its sources, and (stage `site`) the files that rendering made of them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tools import check_notebooks, check_numbers, check_site, extra, stages
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "book").glob("*.md"))
+EXTENSIONS = ROOT / "book" / "_ext"
+sys.path.insert(0, str(EXTENSIONS))
+
+import chapter_numbers  # noqa: E402
+import docstrings  # noqa: E402
+import repository  # noqa: E402
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_has_no_number_that_nothing_stands_behind(path: Path) -> None:
+    measured = check_numbers.results(ROOT / "results")
+    assert check_numbers.page_numbers(path, measured) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_figure_of_a_page_has_name_finding_and_description(path: Path) -> None:
+    assert list(check_notebooks.directive_complaints(path.read_text("utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (":alt: six boxes in a row, numbered", "without a name"),
+        (":name: fig-a", "without a description"),
+        (":name: fig-a\n:alt: six boxes in a row, numbered", "expected a sentence"),
+    ],
+)
+def test_a_figure_without_its_words_is_red(figure: str, words: str) -> None:
+    page = f"```{{figure}} a.svg\n{figure}\n\nA caption\n```"
+    assert words in "\n".join(check_notebooks.directive_complaints(page))
+    page = f"```{{figure}} https://example.org/a.svg\n{figure}\n\nA caption\n```"
+    assert "another host" in "\n".join(check_notebooks.directive_complaints(page))
+
+
+def test_the_package_is_read_without_its_heavy_imports() -> None:
+    """As `make book` does, in an environment that has no torch."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((ROOT / "minigpt").rglob("*.py"))
+        if not path.stem.startswith("__")
+    ]
+    code = f"""
+import sys
+sys.path[:0] = [{str(EXTENSIONS)!r}, {str(ROOT)!r}]
+from stand_ins import HEAVY, HeavyModule, standing_in
+with standing_in():
+    for name in {names}:
+        __import__(name)
+loaded = [sys.modules[name] for name in HEAVY if name in sys.modules]
+assert loaded and all(isinstance(module, HeavyModule) for module in loaded)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_figures_are_numbered_by_chapter() -> None:
+    numbers = {
+        "notebooks/03_attention": {"figure": {"fig-a": (1,), "fig-b": (2,)}},
+        "notebooks/00_one_page": {"figure": {"fig-c": (3,)}},
+        "book/index": {"figure": {"fig-d": (4,)}},
+    }
+    chapter_numbers.renumber(numbers)
+    assert numbers == {
+        "notebooks/03_attention": {"figure": {"fig-a": (3, 1), "fig-b": (3, 2)}},
+        "notebooks/00_one_page": {"figure": {"fig-c": (0, 1)}},
+        "book/index": {"figure": {"fig-d": (4,)}},
+    }
+
+
+def test_an_indented_block_of_a_docstring_is_shown_as_it_stands() -> None:
+    lines = ["The sum:", "", "    a = b", "", "Then more."]
+    shown = ["The sum:", "", "::", "", "    a = b", "", "Then more."]
+    assert docstrings.show_blocks(lines) == shown
+    assert docstrings.escape_bars("a <|b|> `c|d`") == r"a <\|b\|> `c|d`"
+
+
+@pytest.mark.parametrize("address", ["", "https://example.org/minigpt"])
+def test_links_to_the_repository_need_its_address(tmp_path: Path, address: str) -> None:
+    urls = f'\n[project.urls]\nRepository = "{address}"' if address else ""
+    (tmp_path / "pyproject.toml").write_text(f"[project]\nname = 'x'{urls}")
+    config = SimpleNamespace(html_theme_options={"show_toc_level": 2})
+    repository.add_links(SimpleNamespace(srcdir=tmp_path), config)  # type: ignore[arg-type]
+    assert config.html_theme_options["use_repository_button"] is bool(address)
+    assert config.html_theme_options["repository_url"] == address
+    assert config.html_theme_options["show_toc_level"] == 2
+
+
+def test_the_book_extra_installs_no_torch() -> None:
+    lines = extra.requirements("book")
+    assert any(line.startswith("jupyter-book") for line in lines)
+    assert not any(line.startswith(("torch", "minigpt")) for line in lines)
+
+
+@pytest.mark.slow
+def test_what_does_not_resolve_stops_the_build(tmp_path: Path) -> None:
+    """References, citations, terms, equations and links, each with one fault."""
+    faults = {
+        "ref": "{ref}`nowhere`",
+        "numref": "{numref}`fig-nowhere`",
+        "cite": "{cite}`nobody2020`",
+        "term": "{term}`nothing`",
+        "eq": "{eq}`eq-nowhere`",
+        "doc": "{doc}`nopage`",
+        "link": "[x](nopage.md)",
+        "class": "{py:class}`minigpt.model.Nothing`",
+    }
+    (tmp_path / "book").mkdir()
+    for name in ("_config.yml", "pyproject.toml", "book/references.bib"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(EXTENSIONS, tmp_path / "book" / "_ext")
+    (tmp_path / "book" / "_static").mkdir()
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    page = tmp_path / "book" / "index.md"
+    build = stages.STAGES["book"][0]
+
+    page.write_text("# Page\n\nNothing wrong here, {math}`x`.\n")
+    assert subprocess.run(build, cwd=tmp_path, capture_output=True).returncode == 0
+
+    page.write_text("# Page\n\n" + "\n\n".join(faults.values()))
+    red = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
+    assert red.returncode != 0
+    said = red.stdout + red.stderr
+    missing = [
+        name
+        for name, text in faults.items()
+        if text.strip("`)").split("`")[-1].split("(")[-1] not in said
+    ]
+    assert missing == []
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The rendered book."""
+    if not (check_site.SITE / "book" / "index.html").exists():
+        pytest.fail("expected the rendered book in _build/html: run `make book` first")
+    return check_site.SITE
+
+
+@pytest.mark.site
+def test_the_rendered_book_has_no_complaint(site: Path) -> None:
+    assert check_site.complaints(site) == []
+
+
+@pytest.mark.site
+def test_every_chapter_can_be_downloaded_as_a_notebook(site: Path) -> None:
+    for page in (site / "notebooks").glob("*.html"):
+        stem = f"_sources/notebooks/{page.stem}.ipynb"
+        assert f'href="../{stem}"' in page.read_text("utf-8")
+        assert (site / stem).exists()
+
+
+@pytest.mark.site
+def test_no_page_links_to_a_repository_that_is_not_ours(site: Path) -> None:
+    for page in check_site.pages(site):
+        assert "executablebooks" not in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example.org/x.js"></script>',
+        '<script src="//cdn.example.org/x.js"></script>',
+        '<link rel="stylesheet" href="https://fonts.example.org/x.css">',
+        '<link rel="preconnect" href="https://fonts.example.org">',
+        '<img src="https://example.org/x.png">',
+    ],
+)
+def test_a_resource_from_another_host_is_red(tmp_path: Path, html: str) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(html)
+    assert len(list(check_site.foreign_resources(page))) == 1
+    page.write_text('<a href="https://example.org">a citation</a><img src="x.png">')
+    check_site.soup.cache_clear()
+    assert list(check_site.foreign_resources(page)) == []
+
+
+def test_a_style_from_another_host_is_red(tmp_path: Path) -> None:
+    page = tmp_path / "x.css"
+    page.write_text("@font-face { src: url('https://fonts.example.org/x.woff') }")
+    assert len(list(check_site.foreign_resources(page))) == 1
+
+
+@pytest.mark.parametrize("href", ["no.html", "#nowhere", "page.html#nowhere"])
+def test_a_broken_link_is_red(tmp_path: Path, href: str) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(f'<a href="#here">x</a><p id="here"><a href="{href}">y</a>')
+    assert len(list(check_site.broken_links(page))) == 1
+
+
+@pytest.mark.parametrize(
+    ("html", "number"),
+    [
+        ('<figure><img alt="a b c" src="x"><span class="caption-number">1</span>', 1),
+        ('<img alt="a b c" src="x">', 1),
+        ('<img alt="" src="x">', 2),
+    ],
+)
+def test_a_picture_without_its_words_is_red(
+    tmp_path: Path, html: str, number: int
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(f"<article>{html}</article>")
+    assert len(list(check_site.picture_complaints(page))) == number
+
+
+def test_an_incomplete_entry_of_the_reference_is_red(tmp_path: Path) -> None:
+    package = tmp_path / "minigpt"
+    package.mkdir()
+    code = (
+        "def shown(x: int) -> int:\n    raise ValueError('no')\n"
+        "def hidden() -> None: ...\n"
+    )
+    (package / "model.py").write_text(code)
+    page = tmp_path / "api.html"
+    entry = (
+        '<dl><dt id="minigpt.model.shown">shown( x : int ) → int</dt><dd>{}</dd></dl>'
+    )
+    page.write_text(entry.format("It raises ValueError."))
+    assert list(check_site.api_complaints(page, package)) == [
+        "minigpt.model.hidden: not in the API reference"
+    ]
+    page.write_text(entry.format("").replace(": int", "").replace("→ int", ""))
+    check_site.soup.cache_clear()
+    assert len(list(check_site.api_complaints(page, package))) == 4

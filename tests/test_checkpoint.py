@@ -1,0 +1,288 @@
+"""Checkpoints: `transformers` loads what we save, and a cut-off write is no loss."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from minigpt import checkpoint
+from minigpt.checkpoint import (
+    config_from_json,
+    load_folder,
+    optimizer_tensors,
+    random_tensors,
+    recovered,
+    replacing_folder,
+    restore_optimizers,
+    restore_random,
+    save_pretrained,
+    write_json,
+)
+from minigpt.model import GPT, GPTConfig
+from minigpt.tokenizer import CharTokenizer
+
+SMALL = GPTConfig(vocab_size=11, context_length=7, n_layer=2, n_head=3, d_model=12)
+SHAPES = {
+    "gpt2": SMALL,
+    "untied": replace(SMALL, tied=False),
+    "narrow": replace(SMALL, d_mlp=20, norm_eps=1e-3, dropout=0.1),
+    "gpt1": replace(SMALL, norm="post"),
+    "gpt1 untied": replace(SMALL, norm="post", tied=False),
+}
+
+
+def random_model(config: GPTConfig) -> GPT:
+    """Random biases and norms too: at 0 and 1 a swapped pair would not show."""
+    model = GPT(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.3)
+    return model
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(11, (2, 5))
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
+def test_transformers_loads_what_we_save_with_equal_logits(tmp_path, config, tokens):
+    from transformers import AutoModelForCausalLM
+
+    model = random_model(config)
+    save_pretrained(model, None, tmp_path)
+    theirs, report = AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys"))
+    with torch.no_grad():
+        assert_close(theirs.eval()(tokens).logits, model(tokens))
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, config, tokens):
+    model = random_model(config)
+    save_pretrained(model, CharTokenizer.train("abcdefghijk"), tmp_path)
+    again, tokenizer = load_folder(tmp_path)
+    assert again.config == config
+    assert torch.equal(again(tokens), model(tokens))
+    assert not again.training
+    assert tokenizer is not None
+    assert tokenizer.decode([0, 10]) == "ak"
+
+
+def test_a_folder_without_tokenizer_loads_without_one(tmp_path):
+    save_pretrained(GPT(SMALL), None, tmp_path)
+    assert load_folder(tmp_path).tokenizer is None
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "OpenAIGPT"])
+def test_we_load_what_transformers_saves(tmp_path, kind, tokens):
+    import transformers
+
+    shape = {"vocab_size": 11, "n_positions": 7, "n_layer": 2, "n_head": 3}
+    config = getattr(transformers, f"{kind}Config")(n_embd=12, **shape)
+    theirs = getattr(transformers, f"{kind}LMHeadModel")(config).eval()
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    theirs.save_pretrained(tmp_path)
+    model, _ = load_folder(tmp_path)
+    assert_close(model(tokens), theirs(tokens).logits)
+
+
+def test_names_without_prefix_and_old_buffers_load_as_on_the_hub(tmp_path, tokens):
+    model = random_model(SMALL)
+    save_pretrained(model, None, tmp_path)
+    path = tmp_path / "model.safetensors"
+    bare = {k.removeprefix("transformer."): v for k, v in load_file(path).items()}
+    bare["h.0.attn.bias"] = torch.ones(1, 1, 7, 7)
+    save_file(bare, path)
+    assert torch.equal(load_folder(tmp_path).model(tokens), model(tokens))
+
+
+@pytest.mark.data
+def test_the_published_tiny_gpt2_gives_its_published_logits():
+    folder = Path(os.environ["MINIGPT_DATA"]) / "weights-tiny-random-gpt2"
+    import numpy as np
+
+    expected = np.load(folder / "expected_hf.npz")
+    found = load_folder(folder).model(torch.tensor(expected["input_ids"]))
+    assert_close(found, torch.tensor(expected["logits"]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"band": 3}, "got band=3"),
+        ({"bias": False}, "got bias=False"),
+        ({"norm": "post", "d_mlp": 20}, "got d_mlp=20"),
+    ],
+)
+def test_what_transformers_would_compute_otherwise_saves_only_as_minigpt(
+    tmp_path, changes, reason, tokens
+):
+    model = random_model(replace(SMALL, **changes))
+    with pytest.raises(ValueError, match=f'{reason}: save it with format="minigpt"'):
+        save_pretrained(model, None, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+    save_pretrained(model, None, tmp_path, format="minigpt")
+    assert torch.equal(load_folder(tmp_path).model(tokens), model(tokens))
+    from transformers import AutoConfig
+
+    with pytest.raises(ValueError, match="minigpt"):
+        AutoConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("activation_function", "relu"),
+        ("scale_attn_weights", False),
+        ("scale_attn_by_inverse_layer_idx", True),
+        ("add_cross_attention", True),
+    ],
+)
+def test_a_variant_we_would_compute_otherwise_is_refused(tmp_path, key, value):
+    write_json(tmp_path / "config.json", {"model_type": "gpt2", key: value})
+    with pytest.raises(ValueError, match=rf"expected {key} = .* got .*other logits"):
+        config_from_json(tmp_path / "config.json")
+
+
+def test_absent_keys_are_the_published_gpt2_and_gpt1(tmp_path):
+    path = tmp_path / "config.json"
+    for kind, preset in (("gpt2", "gpt2"), ("openai-gpt", "gpt1")):
+        write_json(path, {"model_type": kind})
+        assert config_from_json(path) == GPTConfig.preset(preset)
+
+
+def test_a_broken_or_foreign_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a saved model in .*found no config"):
+        load_folder(tmp_path)
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    config.write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match=r"in .*config\.json, got 'llama'"):
+        load_folder(tmp_path)
+    config.write_text('{"model_ty')
+    with pytest.raises(ValueError, match=r"a JSON object in .*config\.json"):
+        load_folder(tmp_path)
+    save_pretrained(GPT(SMALL), None, tmp_path)
+    weights.write_bytes(weights.read_bytes()[:-7])
+    with pytest.raises(ValueError, match=r"whole safetensors file, .*model\.safetens"):
+        load_folder(tmp_path)
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r"the file .*model\.safetensors"):
+        load_folder(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    save_pretrained(GPT(SMALL), None, tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    write_json(tmp_path / "config.json", {**content, "n_positions": 9})
+    with pytest.raises(ValueError, match=r"shape \(9, 12\) for position_embedding.*7"):
+        load_folder(tmp_path)
+    write_json(tmp_path / "config.json", {**content, "n_layer": 3})
+    with pytest.raises(ValueError, match=r"the weight h\.2\.ln_1\.weight in .*others"):
+        load_folder(tmp_path)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"old": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"to write .*a\.json, got .*No space.*unchanged"):
+        write_json(tmp_path / "a.json", {"new": 2})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def folder_with(path: Path, content: str) -> None:
+    path.mkdir()
+    (path / "file").write_text(content)
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    last = tmp_path / "last"
+    with replacing_folder(last) as new:
+        (new / "file").write_text("1")
+    with pytest.raises(FileNotFoundError), replacing_folder(last) as new:
+        shutil.copy(last / "absent", new / "file")
+    assert (last / "file").read_text() == "1"
+    with replacing_folder(last) as new:
+        (new / "file").write_text("2")
+    assert (last / "file").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("left", [("last",), ("old",), ("last", "old"), ("old", "new")])
+def test_killed_between_any_two_moves_one_whole_folder_is_left(tmp_path, left):
+    # What a kill can leave behind, in the order of the moves inside a replacement.
+    for name in left:
+        folder_with(tmp_path / name.replace("o", "last.o").replace("n", "last.n"), name)
+    path = tmp_path / "last"
+    assert (recovered(path) / "file").read_text() == left[0]
+    with replacing_folder(path) as new:
+        (new / "file").write_text("next")
+    assert (path / "file").read_text() == "next"
+    assert [found.name for found in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_model_is_found_while_its_folder_is_being_replaced(tmp_path):
+    save_pretrained(GPT(SMALL), None, tmp_path / "best.old")
+    assert load_folder(tmp_path / "best").model.config == SMALL
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_restored_optimizer_steps_as_if_never_stopped(kind):
+    def steps(n: int, stop_after: int | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(4, 3))
+        options = {"lr": 0.1, **({"momentum": 0.9} if kind is torch.optim.SGD else {})}
+        optimizer = kind([weight], **options)
+        for step in range(n):
+            if step == stop_after:
+                saved, optimizer = (
+                    optimizer_tensors((optimizer,)),
+                    kind([weight], **options),
+                )
+                restore_optimizers((optimizer,), saved)
+            weight.grad = torch.sin(weight.detach() + step)
+            optimizer.step()
+        return weight.detach()
+
+    assert torch.equal(steps(6, stop_after=3), steps(6, stop_after=None))
+
+
+def test_a_restored_generator_draws_the_same_numbers():
+    state = random_tensors()
+    expected = torch.rand(5)
+    restore_random(state)
+    assert torch.equal(torch.rand(5), expected)
+
+
+def test_nothing_on_the_way_is_pickled(tmp_path, monkeypatch):
+    import pickle
+
+    def refuse(*_, **__):
+        raise AssertionError("pickle was used")
+
+    for name in ("load", "loads", "dump", "dumps", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    save_pretrained(GPT(SMALL), None, tmp_path)
+    load_folder(tmp_path)
+    shutil.rmtree(tmp_path)
+
+
+def test_every_weight_has_exactly_one_foreign_name():
+    for config in SHAPES.values():
+        table = checkpoint.foreign_names(config)
+        assert set(table) == set(GPT(config).state_dict())
+        assert len({name for name, _ in table.values()}) == len(table)

@@ -1,0 +1,101 @@
+"""Hardware: the table chooses as it says, and each choice can be overridden."""
+
+import pytest
+import torch
+
+from minigpt import hardware
+from minigpt.hardware import Hardware, choose, measured_flops, native_dtype, peak_flops
+from minigpt.model import GPT, GPTConfig
+
+
+def pretend_cuda(monkeypatch, name: str, capability: tuple[int, int]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "dtype", "scaled"),
+    [
+        ("Tesla T4", (7, 5), torch.float16, True),
+        ("NVIDIA A100-SXM4-80GB", (8, 0), torch.bfloat16, False),
+        ("NVIDIA H200", (9, 0), torch.bfloat16, False),
+    ],
+)
+def test_a_gpu_computes_in_what_it_has(monkeypatch, name, capability, dtype, scaled):
+    pretend_cuda(monkeypatch, name, capability)
+    chosen = choose()
+    assert (chosen.device.type, chosen.dtype, chosen.scaled) == ("cuda", dtype, scaled)
+    assert not chosen.compile
+    assert chosen.describe().startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx", "dtype"),
+    [
+        (True, False, torch.bfloat16),
+        (False, True, torch.bfloat16),
+        (False, False, torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_only_where_it_is_native(
+    monkeypatch, amx, avx, dtype
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(
+        torch.cpu, "_is_avx512_bf16_supported", lambda: avx, raising=False
+    )
+    assert native_dtype(torch.device("cpu")) == dtype
+
+
+def test_a_torch_without_the_private_checks_falls_back_to_float32(monkeypatch):
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert choose("cpu").dtype == torch.float32
+
+
+def test_each_choice_is_overridden():
+    chosen = choose("cpu", "float16", attention="explicit", compile=True)
+    assert chosen == Hardware(
+        device=torch.device("cpu"),
+        dtype=torch.float16,
+        attention="explicit",
+        compile=True,
+    )
+    said = chosen.describe()
+    assert "float16 with a loss scaler, attention explicit, compile on" in said
+
+
+def test_placing_a_model_sets_its_attention_kernels():
+    model = GPT(GPTConfig(vocab_size=11, context_length=5, d_model=12, n_head=3))
+    choose("cpu", attention="explicit").place(model)
+    assert {block.attention.kernel for block in model.blocks} == {"explicit"}
+
+
+def test_products_run_in_the_chosen_format():
+    a = torch.randn(3, 3)
+    for precision in ("float32", "bfloat16"):
+        with choose("cpu", precision).autocast():
+            assert (a @ a).dtype == hardware.DTYPES[precision]
+
+
+def test_a_known_peak_is_the_makers_and_an_unknown_one_is_measured(monkeypatch):
+    pretend_cuda(monkeypatch, "NVIDIA H100 PCIe", (9, 0))
+    assert peak_flops(choose()) == (756e12, True)
+    assert peak_flops(choose(precision="float32")) == (51e12, True)
+    monkeypatch.setattr(hardware, "measured_flops", lambda *_: 7.0)
+    assert peak_flops(choose("cpu", "float32")) == (7.0, False)
+
+
+def test_a_measured_rate_is_a_rate():
+    assert 1e8 < measured_flops(torch.device("cpu"), torch.float32, size=128) < 1e14
+
+
+def test_what_the_machine_lacks_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="expected device cuda, this machine has only"):
+        choose("cuda")
+    with pytest.raises(ValueError, match="device auto, cuda, mps, cpu, got 'x'"):
+        choose("x")
+    with pytest.raises(ValueError, match=r"precision auto, float32, .* 'int8'"):
+        choose("cpu", "int8")

@@ -1,0 +1,121 @@
+"""Run the stages of `make test`, each with its time, and print a table at the end.
+
+    python tools/stages.py lint unit      these two, in this order
+
+Every stage runs, whatever happened to those before it. This file is the one list of
+what a stage is; `make lint` and the others call it.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+PYTHON = sys.executable
+PYTEST = (PYTHON, "-m", "pytest", "-q")
+# torch.compile cannot trace functions whose shapes are checked.
+UNCHECKED = ("-o", "addopts=-ra --strict-markers --strict-config")
+NBVAL = (
+    *PYTEST,
+    "notebooks",
+    "--nbval",
+    "--nbval-current-env",
+    "--nbval-sanitize-with=tests/nbval_sanitize.cfg",
+    # A notebook is one kernel: its cells must stay together on one worker.
+    *("-n", "2", "--dist", "loadscope"),
+)
+
+Command = tuple[str, ...]
+STAGES: dict[str, list[Command]] = {
+    "lint": [
+        (str(BIN / "ruff"), "check", "."),
+        (str(BIN / "ruff"), "format", "--check", "."),
+        (PYTHON, "tools/execute.py", "--check"),
+    ],
+    "types": [(str(BIN / "mypy"),)],
+    "unit": [(*PYTEST, "tests", "minigpt", "--doctest-modules")],
+    "slow": [(*PYTEST, "-m", "slow and not (data or gpu)")],
+    "compile": [(*PYTEST, *UNCHECKED, "-m", "compile and not (data or gpu)")],
+    "dist": [(*PYTEST, "-m", "dist and not (data or gpu)")],
+    "notebooks": [NBVAL],
+    "book": [
+        (str(BIN / "jupyter-book"), "build", ".", "--all", "-n", "-W", "--keep-going")
+    ],
+    "site": [(*PYTEST, "-m", "site", "-s")],
+    "readme": [(*PYTEST, "-m", "readme")],
+    # Not part of `make test`:
+    "portable": [NBVAL],
+    "test-data": [(*PYTEST, "-m", "data and not gpu")],
+}
+# Stages that may have no test yet; anywhere else "no test ran" is a failure.
+MAY_BE_EMPTY = ("slow", "compile", "dist", "test-data")
+NO_TESTS = 5  # pytest's exit code
+
+# Another machine, as far as one machine can show it: no AVX512, and two threads.
+OTHER_MACHINE = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "OMP_NUM_THREADS": "2",
+}
+
+
+def environment(stage: str) -> dict[str, str]:
+    """One thread, the small scale, no hub; real data only where asked for."""
+    values = dict(os.environ, OMP_NUM_THREADS="1")
+    values.pop("MINIGPT_SCALE", None)
+    if stage == "test-data":
+        return values
+    values.pop("MINIGPT_DATA", None)
+    values |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return values | (OTHER_MACHINE if stage == "portable" else {})
+
+
+def run(stage: str) -> bool:
+    """Run one stage's commands, all of them; True where all passed."""
+    print(f"\n=== {stage}", flush=True)
+    passed = True
+    for command in STAGES[stage]:
+        code = subprocess.run(command, cwd=ROOT, env=environment(stage)).returncode
+        if code == NO_TESTS and stage in MAY_BE_EMPTY:
+            print(f"no {stage} test yet, and tools/stages.py allows that", flush=True)
+        elif code:
+            passed = False
+    return passed
+
+
+def table(results: Mapping[str, tuple[bool, float]]) -> str:
+    """The results, a stage a line, and the counts in the last."""
+    lines = [
+        f"{stage:<10} {'passed' if passed else 'FAILED':<7} {seconds:7.1f} s"
+        for stage, (passed, seconds) in results.items()
+    ]
+    failed = sum(not passed for passed, _ in results.values())
+    total = sum(seconds for _, seconds in results.values())
+    lines.append(f"{'all':<10} {'':<7} {total:7.1f} s")
+    lines.append(f"stages: {len(results) - failed} passed, {failed} failed")
+    return "\n".join(lines)
+
+
+def main(stages: Sequence[str]) -> int:
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown or not stages:
+        print(f"expected stages among {', '.join(STAGES)}, got {' '.join(stages)!r}")
+        return 2
+    if "test-data" in stages and not os.environ.get("MINIGPT_DATA"):
+        print("expected the folder of the real data in MINIGPT_DATA, got nothing")
+        return 2
+    results: dict[str, tuple[bool, float]] = {}
+    for stage in stages:
+        start = time.monotonic()
+        passed = run(stage)
+        results[stage] = passed, time.monotonic() - start
+    print("\n" + table(results))
+    return not all(passed for passed, _ in results.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
