@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,8 @@ def start(scale: str | None = None, *, seed: int = 0) -> Scale:
     if name not in ("small", "full"):
         raise ValueError(f'expected the scale "small" or "full", got {name!r}')
     mpl.rcParams.update(STYLE)
+    # tqdm would print a machine's path where the optional ipywidgets are missing.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:  # a plain Python process draws no inline figures

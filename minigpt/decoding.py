@@ -61,7 +61,7 @@ class Window:
         rows: Sequence[Tensor],
         *,
         use_cache: bool,
-        padding: Padding,
+        padding: Padding = "left",
     ) -> None:
         self.model = model
         self.padding = padding

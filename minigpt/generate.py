@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from minigpt.decoding import Padding, checked, decode, reading
+from minigpt.decoding import Padding, Window, checked, decode, reading
 from minigpt.model import GPT
 from minigpt.sampling import (
     Chain,
@@ -39,6 +39,7 @@ __all__ = [
     "Temperature",
     "TopK",
     "TopP",
+    "beam_search",
     "complete",
     "draw",
     "generate",
@@ -146,6 +147,61 @@ def generate_batch(
         generator=generator,
         use_cache=use_cache,
         padding=padding,
+    )
+
+
+def beam_search(
+    model: GPT,
+    tokens: Int[Tensor, "1 T"],
+    *,
+    max_new_tokens: int,
+    n_beam: int = 4,
+    length_penalty: float = 1.0,
+    stop: Sequence[int] = (),
+    use_cache: bool = True,
+) -> Int[Tensor, "1 T_plus_N"]:
+    """The likeliest continuation that `n_beam` texts grown side by side can find.
+
+    A text's score is its log-probability over its length to the power
+    `length_penalty`. Texts that reach a token of `stop` wait until no other can
+    overtake the worst of `n_beam` of them.
+
+    Raises:
+        ValueError: as `generate`; fewer than one beam.
+    """
+    if n_beam < 1:
+        raise ValueError(f"expected n_beam of at least 1, got {n_beam}")
+    rows = checked(model, list(tokens), max_new_tokens)
+    done: list[tuple[float, list[int]]] = [] if max_new_tokens else [(0.0, [])]
+    with reading(model):
+        window = Window(model, rows, use_cache=use_cache)
+        texts: list[list[int]] = [[]]
+        scores = torch.zeros(1, 1, device=rows[0].device)
+        for n in range(1, max_new_tokens + 1):
+            totals = scores + window.logits().log_softmax(-1)
+            # Twice as many as beams: even if half of them stop, enough go on.
+            best = totals.flatten().topk(min(2 * n_beam, totals.numel()))
+            going: list[tuple[float, int, int]] = []
+            for rank, (total, i) in enumerate(
+                zip(*map(Tensor.tolist, best), strict=True)
+            ):
+                beam, token = divmod(i, totals.shape[1])
+                if token not in stop and n < max_new_tokens:
+                    going.append((total, beam, token))
+                elif rank < n_beam:
+                    done.append((total / n**length_penalty, [*texts[beam], token]))
+            going = going[:n_beam]
+            done = sorted(done, key=lambda item: -item[0])[:n_beam]
+            full = len(done) == n_beam
+            if not going or (full and going[0][0] / n**length_penalty <= done[-1][0]):
+                break
+            totals_of, beams, picks = zip(*going, strict=True)
+            texts = [[*texts[beam], token] for _, beam, token in going]
+            scores = torch.tensor(totals_of, device=scores.device)[:, None]
+            window.select(torch.tensor(beams, device=scores.device))
+            window.append(torch.tensor(picks, device=scores.device))
+    return torch.cat(
+        [tokens, torch.tensor([done[0][1]], dtype=torch.long).to(tokens)], 1
     )
 
 

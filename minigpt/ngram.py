@@ -64,11 +64,6 @@ class Row:
     tokens: Int[Array, " N"]
     positions: Int[Array, " N"]
 
-    def before(self, numbers: Int[Array, " N"], n: int) -> Int[Array, " N"]:
-        """Number of the context of length n at each token; -1 outside its sequence."""
-        shifted = np.concatenate([[-1], numbers[:-1]]) if n else np.zeros_like(numbers)
-        return np.where(self.positions >= n, shifted, -1)
-
 
 @runtime_checkable
 class Smoothing(Protocol):
@@ -253,7 +248,7 @@ class NGram:
         p = np.full(len(row.tokens), 1 / self.vocab_size)
         numbers = np.zeros_like(row.tokens)
         for n, level in enumerate(self.levels):
-            contexts = row.before(numbers, n)
+            contexts = np.roll(numbers, 1)  # the n-gram that ends one token earlier
             numbers = level.find(contexts, row.tokens)
             # The zero and the one at the end are what the number -1 finds.
             alpha = np.append(self.alpha[n], 0.0)[numbers]
@@ -323,7 +318,7 @@ def count_ngrams(row: Row, *, order: int, base: int) -> list[Level]:
     numbers = np.zeros_like(row.tokens)  # of the n-gram that ends at each token
     for n in range(order):
         inside = np.flatnonzero(row.positions >= n)
-        keys = (row.before(numbers, n) * base + row.tokens)[inside]
+        keys = (np.roll(numbers, 1) * base + row.tokens)[inside]
         keys, first, inverse, counts = np.unique(
             keys, return_index=True, return_inverse=True, return_counts=True
         )

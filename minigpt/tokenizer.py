@@ -79,7 +79,7 @@ class CharTokenizer:
 
     >>> tokenizer = CharTokenizer.train("to be or not to be")
     >>> tokenizer.encode("bet")
-    [1, 2, 7]
+    [1, 2, 6]
 
     Raises:
         ValueError: an entry that is no single character, or one that occurs twice.

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -25,7 +26,7 @@ def recounted(words: dict[bytes, int], n_tokens: int) -> list[tuple[bytes, bytes
     while len(made) < n_tokens:
         counts: Counter[tuple[bytes, bytes]] = Counter()
         for word, parts in split.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 counts[pair] += words[word]
         if not counts:
             break

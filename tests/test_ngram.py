@@ -93,6 +93,26 @@ def test_discounts_by_hand() -> None:
     assert estimate_discounts(0, 4, 0, 1) == (0.5, 1.0, 1.5)
 
 
+def test_larger_counts_lose_more_by_hand() -> None:
+    # 8 words occur once, 4 twice, 2 three times, 1 four times: 26 tokens, 15 words.
+    told = [*range(8), *[8, 9, 10, 11] * 2, *[12, 13] * 3, *[14] * 4]
+    p = NGram.train([told], order=1, vocab_size=15).next_distribution()
+    taken = 8 * 0.5 + 4 * 1.25 + 3 * 2.0
+    expected = np.array([0.5] * 8 + [0.75] * 4 + [1.0] * 2 + [2.0])
+    np.testing.assert_allclose(p, expected / 26 + taken / 26 / 15)
+
+
+def test_what_begins_a_sequence_keeps_its_count_at_every_order() -> None:
+    # Nothing comes before the start mark, so there are no predecessors to count.
+    smoothing = KneserNey(discounts=(0.5, 0.5, 0.5))
+    model = NGram.train(
+        [[0], [0], [0], [1]], order=3, vocab_size=4, smoothing=smoothing
+    )
+    lower = np.array([0.5, 0.5, 0, 0]) / 2 + 1.0 / 2 / 4
+    expected = np.array([2.5, 0.5, 0, 0]) / 4 + 1.0 / 4 * lower
+    np.testing.assert_allclose(model.next_distribution(), expected)
+
+
 def test_each_order_discounts_by_its_own_counts() -> None:
     # 4 bigrams occur once, 2 twice; unigrams have other numbers of predecessors.
     told = [[0, 1], [0, 2], [1, 2], [2, 1], [3, 4], [3, 4], [4, 3], [4, 3]]

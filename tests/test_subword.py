@@ -44,8 +44,33 @@ ANY = st.text(st.characters(codec="utf-8"), max_size=40)
 # Text in which the hard cases are frequent: marks, spaces, endings, pieces of words.
 PIECES = st.lists(
     st.sampled_from(
-        ["'", "l", "ll", "ve", " ", "  ", "\n", "<|endoftext|>", "<|", "é", "e\u0301"]
-        + ["燕", "。", "the", " the", "12", "\u3000", "👩‍👧", "\x00", "A", "!?", "\t"]
+        [
+            *(
+                "'",
+                "l",
+                "ll",
+                "ve",
+                " ",
+                "  ",
+                "\n",
+                "<|endoftext|>",
+                "<|",
+                "é",
+                "e\u0301",
+            ),
+            *(
+                "燕",
+                "。",
+                "the",
+                " the",
+                "12",
+                "\u3000",
+                "👩\u200d👧",
+                "\x00",
+                "A",
+                "!?",
+            ),
+        ]
     ),
     max_size=12,
 ).map("".join)
@@ -299,11 +324,13 @@ def test_gpt1_merges_up_to_the_end_of_a_word() -> None:
         tokenizer.decode([66])
 
 
-# Later code points are letters to one Unicode table and nothing yet to another.
+# Python and `tokenizers` read different versions of the Unicode tables, in which newer
+# accents are unassigned or letters: only characters that have not changed since 3.2.
 OLD = [
-    chr(c)
-    for c in range(sys.maxunicode)
-    if unicodedata.ucd_3_2_0.category(chr(c)) not in ("Cn", "Cs")
+    c
+    for c in map(chr, range(sys.maxunicode))
+    if unicodedata.ucd_3_2_0.category(c) == unicodedata.category(c)
+    and unicodedata.category(c) not in ("Cn", "Cs")
 ]
 
 

@@ -1,12 +1,13 @@
 """Training: the loss is torch's, the loop fifteen lines, and a kill costs nothing."""
 
 import math
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from minigpt import train
-from minigpt.checkpoint import load_folder
+from minigpt.checkpoint import load_folder, read_json, recovered
 from minigpt.data import IGNORE, Windows, pad_rows
 from minigpt.hardware import Hardware
 from minigpt.model import GPT, GPTConfig
@@ -312,48 +313,56 @@ def test_a_loss_that_is_no_number_names_the_step_and_moves_nothing(
     assert_close(weights(kept), seen[5], rtol=0, atol=0)  # saved after five steps
 
 
-CHILD = """
-import sys, torch
-from pathlib import Path
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-import test_train as here
-from minigpt.train import fit
-config = here.replace(here.CONFIG, steps=400, eval_every=1)
-model = here.a_model(dropout=0.1)
-torch.manual_seed(int(sys.argv[2]))
-def say(record):
-    print(record.step, flush=True)
-fit(model, here.TRAIN, here.VAL, config, out=Path(sys.argv[1]), callbacks=[say])
-"""
+def sit(out: Path, seed: int, started: Connection) -> None:
+    """One process's part of a run that is saved after every step."""
+    torch.set_num_threads(1)
+    model = a_model(dropout=0.1)
+    torch.manual_seed(seed)
 
+    def report(record: StepRecord) -> None:
+        if not started.closed:
+            started.send(record.step)
+            started.close()
 
-def child(out: Path, seed: int) -> "subprocess.Popen[str]":
-    code = CHILD.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(out), str(seed)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    config = replace(CONFIG, steps=400, eval_every=1)
+    fit(model, TRAIN, VAL, config, out=out, callbacks=[report])
 
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
-    # Every step is followed by a save, so most kills fall into a write.
-    assert child(tmp_path / "whole", seed=0).wait() == 0
-    draw, kills = random.Random(0), 0
-    while True:
-        process = child(tmp_path / "killed", seed=0 if kills == 0 else kills)
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            break
-        time.sleep(draw.uniform(0.0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.stdout.close()
-        if process.wait() == 0:
-            break
-        kills += 1
-    assert kills >= 20
+    # A fork server has torch loaded, so that a new process starts at once.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["minigpt.train"])
+
+    def start(out: Path, seed: int) -> BaseProcess:
+        here, there = processes.Pipe(duplex=False)
+        process = processes.Process(target=sit, args=(out, seed, there))
+        process.start()
+        there.close()
+        here.recv()  # the first step is done
+        here.close()
+        return process
+
+    begun = time.perf_counter()
+    whole = start(tmp_path / "whole", seed=0)
+    whole.join()
+    assert whole.exitcode == 0
+    longest = (time.perf_counter() - begun) / 40
+    draw, reached = random.Random(0), []
+    # Each step is followed by a save, so that most kills fall into a write.
+    for kill in range(24):
+        process = start(tmp_path / "killed", seed=kill)
+        time.sleep(draw.uniform(0, longest))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        last = tmp_path / "killed" / "last"
+        reached.append(len(read_json(recovered(last) / "training.json")["records"]))
+    assert 24 < reached[-1] < 400
+    assert reached == sorted(reached)
+    final = start(tmp_path / "killed", seed=99)
+    final.join()
+    assert final.exitcode == 0
     for name in ("best", "last"):
         kept = [load_folder(tmp_path / run / name).model for run in ("whole", "killed")]
         assert_same_bits(*kept)
