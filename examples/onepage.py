@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    def __init__(self, V: int, T: int = 128, C: int = 64, H: int = 2, n: int = 2):
+    def __init__(self, V: int, T: int = 128, C: int = 96, H: int = 2, n: int = 2):
         super().__init__()
         self.token_embedding = nn.Embedding(V, C)
         self.position_embedding = nn.Embedding(T, C)
@@ -86,7 +86,7 @@ def train(model: nn.Module, *, seconds: float = 60, steps: int = 0) -> Iterator[
     optimizer = torch.optim.AdamW(model.parameters())
     start, step, done = time.monotonic(), 0, 0.0
     while done < 1:
-        optimizer.param_groups[0]["lr"] = 1e-2 * min(1, 0.05 + 20 * done) * (1 - done)
+        optimizer.param_groups[0]["lr"] = 7e-3 * min(1, 0.05 + 20 * done) * (1 - done)
         loss = loss_of(model, *encode(read(8 * step, 8)))  # eight stories, always new
         optimizer.zero_grad()
         loss.backward()

@@ -26,6 +26,7 @@ from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
 from minigpt.hardware import choose
 from minigpt.model import GPT, GPTConfig
 from minigpt.run import StepRecord, TrainConfig
+from minigpt.subword import BPETokenizer
 from minigpt.texts import Text, load_text, names, overlap
 from minigpt.tokenizer import CharTokenizer, Tokenizer, WordTokenizer
 from minigpt.train import Diverged, fit
@@ -106,9 +107,7 @@ def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 def build_parser() -> Parser:
     """Every command with its flags."""
-    parser = Parser(
-        prog="minigpt", description="Train a GPT and write text with it.", epilog=EPILOG
-    )
+    parser = Parser(prog="minigpt", description="Train a GPT and write text with it.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a model on a text")
     train.add_argument(
@@ -155,9 +154,6 @@ def build_parser() -> Parser:
     return parser
 
 
-EPILOG = "minigpt COMMAND --help lists a command's flags, their units and defaults."
-
-
 def choose_tokenizer(text: Text, kind: str, vocab_size: int) -> Tokenizer:
     """The tokenizer asked for; for "auto" the words of stories, else characters.
 
@@ -171,10 +167,9 @@ def choose_tokenizer(text: Text, kind: str, vocab_size: int) -> Tokenizer:
         return WordTokenizer()
     if kind == "char":
         return CharTokenizer.train(whole)
-    from minigpt.subword import BPETokenizer
-
     # Merges are counted on the training part alone; every other byte has its token.
-    return BPETokenizer.train([text.train], vocab_size=vocab_size)
+    marks = () if text.end is None else (text.end,)
+    return BPETokenizer.train([text.train], vocab_size=vocab_size, special_tokens=marks)
 
 
 def run_train(arguments: argparse.Namespace) -> int:
@@ -303,6 +298,24 @@ def describe(config: GPTConfig) -> str:
     )
 
 
+def beginning(tokenizer: Tokenizer, prompt: str) -> str:
+    """The prompt as the model was taught to read one; something, if it is empty.
+
+    Where texts end with a mark, one also stands before each first word. Elsewhere a
+    line break starts a text, or the first token where no line ever broke.
+    """
+    mark = next(iter(tokenizer.special_tokens), "")
+    if mark and tokenizer.encode(mark) == [tokenizer.end_id]:
+        return mark + prompt
+    if prompt or tokenizer.end_id is not None:
+        return prompt
+    try:
+        tokenizer.encode("\n")
+    except ValueError:
+        return tokenizer.decode([0])
+    return "\n"
+
+
 def write(
     folder: str, prompt: str, *, max_new_tokens: int, sampler: Sampler, seed: int | None
 ) -> None:
@@ -312,12 +325,10 @@ def write(
         raise ValueError(
             f"expected a tokenizer in {folder}, found none: save one beside the model"
         )
-    # Where texts end with a mark, one also stands before each first word.
-    mark = next(iter(tokenizer.special_tokens), "")
     pieces = stream(
         model,
         tokenizer,
-        mark + prompt if mark else prompt or "\n",
+        beginning(tokenizer, prompt),
         max_new_tokens=max_new_tokens,
         sampler=sampler,
         seed=seed,

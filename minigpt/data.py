@@ -31,7 +31,8 @@ def encode_text(text: Text, part: str, tokenizer: Tokenizer) -> Integer[Tensor, 
     """
     if text.end is None:
         return torch.tensor(tokenizer.encode(part), dtype=torch.int32)
-    end = tokenizer.encode(text.end)
+    special = tokenizer.special_tokens.get(text.end)
+    end = tokenizer.encode(text.end) if special is None else [special]
     rows = [[*end, *tokenizer.encode(d), *end] for d in text.documents(part)]
     return pad_rows(rows)
 

@@ -59,6 +59,7 @@ class Window:
         self,
         model: GPT,
         rows: Sequence[Tensor],
+        max_new_tokens: int,
         *,
         use_cache: bool,
         padding: Padding = "left",
@@ -66,7 +67,14 @@ class Window:
         self.model = model
         self.padding = padding
         self.tokens, self.mask = padded(rows, padding)
-        self.cache = model.new_cache(len(rows)) if use_cache else None
+        if self.mask is not None and padding == "right" and model.config.band:
+            raise ValueError(
+                'expected padding="left" for a model with banded layers, got "right": '
+                "a band counts columns, and padding would stand inside it"
+            )
+        longest = self.tokens.shape[1] + max_new_tokens
+        capacity = min(longest, model.config.context_length)
+        self.cache = model.new_cache(len(rows), capacity) if use_cache else None
 
     def logits(self) -> Float[Tensor, "B V"]:
         """Of the token after each row's last; the head runs on that one row only."""
@@ -114,6 +122,8 @@ def checked(model: GPT, rows: Sequence[Tensor], max_new_tokens: int) -> list[Ten
     config = model.config
     if max_new_tokens < 0:
         raise ValueError(f"expected max_new_tokens of at least 0, got {max_new_tokens}")
+    if not rows:
+        raise ValueError("expected at least one prompt, got none")
     for row in rows:
         if not 1 <= len(row) <= config.context_length:
             raise ValueError(
@@ -143,7 +153,7 @@ def decode(
     padding: Padding = "left",
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Steps: which rows still run, and the token that each of them got."""
-    window = Window(model, rows, use_cache=use_cache, padding=padding)
+    window = Window(model, rows, max_new_tokens, use_cache=use_cache, padding=padding)
     history = window.tokens
     active = list(range(len(rows)))
     for step in range(max_new_tokens):

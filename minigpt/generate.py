@@ -135,8 +135,11 @@ def generate_batch(
     Returns each prompt with its new tokens, up to and including a token of `stop`.
 
     Raises:
-        ValueError: as `generate`, or as many generators as there are not prompts.
+        ValueError: as `generate`; a number of generators that is not the number of
+            prompts; padding on the right for a model with banded layers.
     """
+    if not prompts:
+        return []
     rows = [torch.tensor(list(prompt), dtype=torch.long) for prompt in prompts]
     return _texts(
         model,
@@ -174,7 +177,7 @@ def beam_search(
     rows = checked(model, list(tokens), max_new_tokens)
     done: list[tuple[float, list[int]]] = [] if max_new_tokens else [(0.0, [])]
     with reading(model):
-        window = Window(model, rows, use_cache=use_cache)
+        window = Window(model, rows, max_new_tokens, use_cache=use_cache)
         texts: list[list[int]] = [[]]
         scores = torch.zeros(1, 1, device=rows[0].device)
         for n in range(1, max_new_tokens + 1):
@@ -197,7 +200,7 @@ def beam_search(
                 break
             totals_of, beams, picks = zip(*going, strict=True)
             texts = [[*texts[beam], token] for _, beam, token in going]
-            scores = torch.tensor(totals_of, device=scores.device)[:, None]
+            scores = totals.new_tensor(totals_of)[:, None]
             window.select(torch.tensor(beams, device=scores.device))
             window.append(torch.tensor(picks, device=scores.device))
     return torch.cat(

@@ -69,10 +69,10 @@ class Hardware:
         return torch.autocast(self.device.type, self.dtype)
 
     def place(self, model: nn.Module) -> None:
-        """Move a model here and set its attention kernels."""
+        """Move a model here, and set its attention kernels if one was asked for."""
         model.to(self.device)
         for module in model.modules():
-            if isinstance(module, CausalSelfAttention):
+            if isinstance(module, CausalSelfAttention) and self.attention != "auto":
                 module.kernel = self.attention
 
     def describe(self) -> str:

@@ -8,6 +8,7 @@ all the same.
 """
 
 import csv
+import io
 import json
 import os
 import re
@@ -132,12 +133,12 @@ def split_text(name: str, text: str, *, held_out: float = 0.1) -> Text:
     """
     if not text.strip():
         raise ValueError(f"expected text in {name}, got none: the file is empty")
-    cut = len(text) - round(held_out * len(text))
-    if not 0 < cut < len(text):
+    if len(text) < 10:
         raise ValueError(
             f"expected at least 10 characters in {name}, got {len(text)}: there is "
             f"nothing to hold out"
         )
+    cut = int((1 - held_out) * len(text))
     return Text(name, text[:cut], text[cut:])
 
 
@@ -147,25 +148,25 @@ def read_text(path: Path) -> str:
     Raises:
         ValueError: not UTF-8, not valid JSON, or no column `text`.
     """
+    # "utf-8-sig" drops the mark that Windows programs put at the start of a file.
     try:
+        whole = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8").splitlines()
-            rows = [json.loads(line) for line in lines if line.strip()]
+            rows = [json.loads(line) for line in whole.split("\n") if line.strip()]
         elif path.suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(io.StringIO(whole)))
         else:
-            return path.read_text(encoding="utf-8")
+            return whole
     except UnicodeDecodeError as error:
         raise ValueError(
             f"expected UTF-8 text in {path}, got a byte that is not "
             f"(position {error.start}): convert the file first"
         ) from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, csv.Error) as error:
         raise ValueError(
-            f"expected one JSON object per line in {path}, got {error}: check the file"
+            f"expected a table in {path}, got {error}: check that each row is whole"
         ) from None
-    missing = [row for row in rows if not isinstance(row, dict) or "text" not in row]
+    missing = [row for row in rows if not isinstance(row, dict) or not row.get("text")]
     if missing:
         raise ValueError(
             f'expected a column "text" in {path}, got {missing[0]!r}: rename the '
@@ -255,7 +256,9 @@ def _lines(columns: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def _join(texts: Iterable[str]) -> str:
-    return "\n\n".join(text.strip("\n") for text in texts)
+    """One text from several, a blank line between them; a single one as it is."""
+    parts = list(texts)
+    return parts[0] if len(parts) == 1 else "\n\n".join(p.strip("\n") for p in parts)
 
 
 def unwrap(text: str) -> str:

@@ -56,9 +56,9 @@ MUTATIONS: list[Mutation] = [
             "03",
         ),
         (
-            "softmax-in-half-precision",
-            "scores.softmax(-1, dtype=precise)",
-            "scores.softmax(-1)",
+            "scale-after-the-product",
+            "scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)",
+            "scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5",
         ),
         (
             "heads-interleaved",
@@ -221,7 +221,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *_in(
         "sampling.py",
-        "generate",
+        "sampling",
         ("temperature-multiplied", "return logits / self.t", "return logits * self.t"),
         ("top-k-drops-the-kth", "logits < kth", "logits <= kth"),
         (
@@ -237,7 +237,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *_in(
         "decoding.py",
-        "generate",
+        "decoding generate",
         ("eval-forgotten", "    model.eval()\n", ""),
         (
             "padding-read-as-last",

@@ -20,10 +20,13 @@ ROOT = Path(__file__).parents[1]
 READING_ORDER: dict[str, int | None] = {
     "bookstyle": None,
     "grammar": 0,
+    "grammar": 0,
     "stories": 0,
     "ngram": 1,
     "regret": 1,
     "bpe": 2,
+    "vocabulary": 2,
+    "subword": 2,
     "tokenizer": 2,
     "attention": 3,
     "model": 4,

@@ -96,6 +96,22 @@ def test_an_empty_prompt_starts_a_new_text(trained, capsys):
     assert len(capsys.readouterr().out) >= 5
 
 
+def test_byte_pairs_are_learnt_and_written_with(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    argv = ["train", "--data", str(text), "--out", str(out), *TINY]
+    assert main([*argv, "--tokenizer", "bpe", "--vocab-size", "260"]) == 0
+    assert "BPETokenizer, 260 tokens" in capsys.readouterr().out
+    for prompt in ("Ada 燕", ""):
+        assert main(["generate", "--model", str(out / "best"), "--prompt", prompt]) == 0
+        assert capsys.readouterr().out.startswith(prompt)
+
+
+def test_a_text_without_line_breaks_is_sampled_from_too(tmp_path, capsys):
+    (tmp_path / "line.txt").write_text("tern " * 40)
+    argv = ["train", "--data", str(tmp_path / "line.txt"), "--out", str(tmp_path / "r")]
+    assert main([*argv, *TINY]) == 0
+
+
 def test_info_describes_a_model_or_this_machine(trained, capsys):
     assert main(["info", "--model", str(trained / "best")]) == 0
     said = capsys.readouterr().out
@@ -132,7 +148,7 @@ def test_every_field_is_a_flag_with_its_help_and_default(capsys):
         (None, "minigpt: expected a file or one of stories, letters, .*no-such.txt"),
         ("", "minigpt: expected text in no-such, got none: the file is empty"),
         ("tern", "minigpt: expected at least 10 characters in no-such, got 4"),
-        ("a short text", "minigpt: expected at least 2 tokens to validate on, got 1"),
+        ("short text", "minigpt: expected at least 2 tokens to validate on, got 1"),
     ],
 )
 def test_a_missing_empty_or_short_text_is_one_line(tmp_path, capsys, content, line):

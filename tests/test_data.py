@@ -15,6 +15,7 @@ from minigpt.data import (
     shift,
 )
 from minigpt.stories import END
+from minigpt.subword import BPETokenizer
 from minigpt.texts import Text
 from minigpt.tokenizer import CharTokenizer, WordTokenizer
 
@@ -91,6 +92,13 @@ def test_a_storys_first_word_is_predicted_from_the_mark_before_it():
     text = Text("toy", f"red kettle {END}\nkettle {END}\n", "", END)
     rows = encode_text(text, text.train, tokenizer)
     assert rows.tolist() == [[2, 0, 1, 2], [2, 1, 2, IGNORE]]
+
+
+def test_a_mark_that_a_tokenizer_keeps_apart_is_one_token():
+    tokenizer = BPETokenizer.train(["red kettle"], vocab_size=257, special_tokens=[END])
+    text = Text("toy", f"ab {END}\n", "", END)
+    rows = encode_text(text, text.train, tokenizer)
+    assert rows.tolist() == [[tokenizer.end_id, *tokenizer.encode("ab"), 256]]
 
 
 def test_running_text_is_one_row_of_tokens():

@@ -70,6 +70,8 @@ def test_placing_a_model_sets_its_attention_kernels():
     model = GPT(GPTConfig(vocab_size=11, context_length=5, d_model=12, n_head=3))
     choose("cpu", attention="explicit").place(model)
     assert {block.attention.kernel for block in model.blocks} == {"explicit"}
+    choose("cpu").place(model)  # "auto" leaves what the reader has set
+    assert {block.attention.kernel for block in model.blocks} == {"explicit"}
 
 
 def test_products_run_in_the_chosen_format():

@@ -1,8 +1,10 @@
 """Our docstrings, as Sphinx wants them: indented blocks and bars are shown as such."""
 
 import re
+from typing import Any, get_type_hints
 
 from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
 
 
 def show_blocks(lines: list[str]) -> list[str]:
@@ -35,6 +37,33 @@ def process(
         lines[:] = show_blocks(lines)
 
 
+def skip_field(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
+    """A named tuple's fields stand in its signature; "alias for field 0" says nothing."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def sign_tuple(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, None] | None:
+    """Write a named tuple's signature with its types, which its constructor lacks."""
+    if what != "class" or not hasattr(obj, "_fields"):
+        return None
+    types = get_type_hints(obj)
+    fields = (f"{field}: {stringify_annotation(types[field])}" for field in obj._fields)
+    return f"({', '.join(fields)})", None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-skip-member", skip_field)
+    # Before sphinx_autodoc_typehints: the first listener that answers is heard.
+    app.connect("autodoc-process-signature", sign_tuple, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
