@@ -162,8 +162,8 @@ def estimate_discounts(
 ) -> tuple[float, float, float]:
     """Discounts from how many n-grams occurred 1, 2, 3 and 4 times.
 
-    Y = n1 / (n1 + 2 n2), and D_i = i − (i + 1) Y n_(i+1) / n_i (Chen and Goodman 1999,
-    equation 26); unmodified, D = Y for all. Counts that break the formula (no n-gram
+    Y = n1 / (n1 + 2 n2), and D_i = i − (i + 1) Y n_(i+1) / n_i (Chen and
+    Goodman 1999); unmodified, D = Y for all. Counts that break the formula (no n-gram
     occurred once, say) get 0.5, 1 and 1.5 instead.
 
     >>> estimate_discounts(4, 2, 1, 1, modified=False)

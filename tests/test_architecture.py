@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 READING_ORDER: dict[str, int | None] = {
     "bookstyle": None,
     "grammar": 0,
-    "grammar": 0,
     "stories": 0,
     "ngram": 1,
     "regret": 1,
@@ -142,10 +141,11 @@ def chapter_complaints(root: Path) -> list[str]:
     if sorted(listed) != listed:
         complaints.append(f"_toc.yml: expected chapters in order, got {listed}")
     for path in (root / "notebooks").glob("*.ipynb"):
-        title = re.search(r'# Chapter (\d+)\. [^"\\]+', path.read_text("utf-8"))
+        # "# 3 · Attention" or "# Chapter 3. Attention"
+        title = re.search(r'"# (?:Chapter )?(\d+)\W+\w', path.read_text("utf-8"))
         if title is None or not path.stem.startswith(f"{int(title[1]):02d}_"):
             complaints.append(
-                f"{path.name}: expected the title '# Chapter N. …' with its number"
+                f"{path.name}: expected a title with its number: '# 3 · Attention'"
             )
         if path.stem not in listed:
             complaints.append(f"{path.name}: expected in _toc.yml, is not")

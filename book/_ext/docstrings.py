@@ -40,7 +40,7 @@ def process(
 def skip_field(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool | None:
-    """A named tuple's fields stand in its signature; "alias for field 0" says nothing."""
+    """A named tuple's fields stand in its signature; "alias for field 0" is empty."""
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
