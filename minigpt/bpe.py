@@ -230,7 +230,7 @@ class Merger:
             rank, i = heapq.heappop(heap)
             j = after[i]
             # An entry is out of date if either half has changed since.
-            if ids[i] < 0 or j >= n or rank_of((ids[i], ids[j]), NEVER) != rank:
+            if j >= n or rank_of((ids[i], ids[j]), NEVER) != rank:
                 continue
             ids[i], ids[j] = self.products[rank], -1  # −1: swallowed by its left
             after[i] = k = after[j]

@@ -53,7 +53,11 @@ def padded(
 
 
 class Window:
-    """What the model sees of each row: at most its context, read once with a cache."""
+    """What the model sees of each row: at most its context, read once with a cache.
+
+    Raises:
+        ValueError: padding on the right for a model with banded layers.
+    """
 
     def __init__(
         self,
@@ -118,7 +122,12 @@ class Window:
 
 
 def checked(model: GPT, rows: Sequence[Tensor], max_new_tokens: int) -> list[Tensor]:
-    """The prompts on the model's device, or one sentence on what is wrong with them."""
+    """The prompts on the model's device, or one sentence on what is wrong with them.
+
+    Raises:
+        ValueError: no prompt, an empty or too long one, ids outside the vocabulary, or
+            a negative max_new_tokens.
+    """
     config = model.config
     if max_new_tokens < 0:
         raise ValueError(f"expected max_new_tokens of at least 0, got {max_new_tokens}")

@@ -192,7 +192,8 @@ def _totals(levels: Sequence[Level], n: int, counts: Array) -> Float[Array, " m"
 class NGram:
     """A language model that remembers how often each n-gram occurred.
 
-    >>> model = NGram.train([[0, 1, 0, 1, 2]], order=2, vocab_size=3, smoothing=AddK(0))
+    >>> counts = AddK(0.0)
+    >>> model = NGram.train([[0, 1, 0, 1, 2]], order=2, vocab_size=3, smoothing=counts)
     >>> model.next_distribution([0]), model.next_distribution([1])
     (array([0., 1., 0.]), array([0.5, 0. , 0.5]))
     """

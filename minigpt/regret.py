@@ -87,9 +87,8 @@ class Regret:
     def __repr__(self) -> str:
         worst = ", ".join(f"{word} {nats:.1f}" for _, word, nats in self.worst())
         return (
-            f"Regret({len(self.words)} words: model {self.model.mean():.2f}, truth "
-            f"{self.truth.mean():.2f}, regret {self.mean:.2f} nats per word; most at "
-            f"{worst})"
+            f"regret {self.mean:.2f} nats per word (model {self.model.mean():.2f}, "
+            f"truth {self.truth.mean():.2f})\n{len(self.words)} words, most at {worst}"
         )
 
 
@@ -172,7 +171,7 @@ def _surprisal_of_module(
 
 
 def draw_regret(
-    regret: Regret, *, limit: float = 5.0, columns: int = 68, title: str = ""
+    regret: Regret, *, limit: float = 5.0, columns: int = 52, title: str = ""
 ) -> Axes:
     """The story, every word on paper from white (no regret) to red (`limit` nats).
 
@@ -194,7 +193,9 @@ def draw_regret(
 
     def paint(row: Place, left: Place, right: Place, nats: float) -> None:
         paper = PAPER(min(max(nats / limit, 0.0), 1.0))
-        ax.add_patch(Rectangle((left, row), right - left, 1, color=paper, lw=0))
+        box = Rectangle((left, row), right - left, 1, color=paper, lw=0)
+        box.set_antialiased(False)  # else the page shines through between boxes
+        ax.add_patch(box)
 
     write(-1, 0, title)
     for i, ((begin, end), nats) in enumerate(zip(spans, regret.regret, strict=True)):

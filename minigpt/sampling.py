@@ -168,7 +168,7 @@ def draw(
     # Apple's GPU has no float64.
     precise = torch.float32 if logits.device.type == "mps" else torch.float64
     total = logits.softmax(-1, dtype=precise).cumsum(-1)
-    u = u.to(total) * total[:, -1]
-    return torch.searchsorted(total, u[:, None], right=True)[:, 0].clamp(
-        max=logits.shape[-1] - 1
-    )
+    end = total[:, -1:]
+    picks = torch.searchsorted(total, u.to(total)[:, None] * end, right=True)
+    # u · end may round up to the end itself: the last possible token, not one after it.
+    return picks.minimum((total < end).sum(-1, keepdim=True))[:, 0]

@@ -179,7 +179,7 @@ def test_a_batch_equals_its_prompts_one_by_one(
         prompts,
         max_new_tokens=30,
         sampler=sampler,
-        stop=[0],
+        stop=[0, 3],
         generator=[seeded(i) for i in range(4)],
         use_cache=use_cache,
         padding=padding,
@@ -190,13 +190,14 @@ def test_a_batch_equals_its_prompts_one_by_one(
             [prompt],
             max_new_tokens=30,
             sampler=sampler,
-            stop=[0],
+            stop=[0, 3],
             generator=seeded(i),
             use_cache=use_cache,
         )
         assert alone[0] == together[i]
     if sampler is SAMPLER:
-        assert len({len(text) for text in together}) > 1  # rows end at their own time
+        added = [len(t) - len(p) for t, p in zip(together, prompts, strict=True)]
+        assert added != sorted(added, reverse=True)  # a row ends before a later one
 
 
 def test_a_finished_row_repeats_its_stop_token() -> None:
@@ -254,6 +255,26 @@ def test_generation_may_be_asked_for_nothing() -> None:
     assert generate_batch(model, [], max_new_tokens=3) == []
 
 
+@pytest.mark.gpu
+def test_a_seed_draws_the_same_tokens_on_a_gpu() -> None:
+    model, prompts = small(), [[1, 2, 3], [4], [5, 6, 7, 8, 9, 1, 2]]
+    for sampler in (Greedy(), SAMPLER):
+        on_cpu, on_gpu = (
+            generate_batch(
+                model.to(device),
+                prompts,
+                max_new_tokens=30,
+                sampler=sampler,
+                stop=[0],
+                generator=[seeded(i) for i in range(3)],
+            )
+            for device in ("cpu", "cuda")
+        )
+        assert on_cpu == on_gpu
+    found = generate(model, torch.tensor([[1, 2]]), max_new_tokens=3)
+    assert found.device.type == "cuda"
+
+
 def test_complete_is_the_text_of_generate() -> None:
     model = small()
     ids = LETTERS.encode("abc")
@@ -282,6 +303,15 @@ def test_a_stop_text_ends_the_text_before_it(seed: int) -> None:
         assert ended == "abc" + new.split(stop)[0]
         pieces = list(stream(model, LETTERS, "abc", stop=[stop, "zzz"], **kwargs))
         assert "".join(pieces) == ended[3:]
+
+
+def test_of_two_stop_texts_the_one_that_begins_first_counts() -> None:
+    model = small()
+    kwargs = {"max_new_tokens": 20, "sampler": Temperature(1.5), "seed": 1}
+    free = complete(model, LETTERS, "abc", **kwargs)
+    ended = complete(model, LETTERS, "abc", stop=[free[9:11], free[8:11]], **kwargs)
+    assert len(set(free[8:11])) == 3
+    assert ended == free[: free.index(free[8:11], 3)]
 
 
 def test_a_stream_comes_piece_by_piece_in_the_callers_own_modes() -> None:

@@ -93,8 +93,8 @@ def test_a_hand_example() -> None:
     assert seen.mean == pytest.approx(1.5 * math.log(2))
     assert seen.worst(1) == [(1, "tern", pytest.approx(3 * math.log(2)))]
     assert repr(seen) == (
-        "Regret(2 words: model 1.39, truth 0.35, regret 1.04 nats per word; most at "
-        "tern 2.1, the 0.0)"
+        "regret 1.04 nats per word (model 1.39, truth 0.35)\n"
+        "2 words, most at tern 2.1, the 0.0"
     )
 
 

@@ -90,7 +90,7 @@ def test_samplers_compose_from_left_to_right() -> None:
     assert Temperature(0.5) | TopK(3) == Temperature(0.5) | TopK(3)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=8, unique=True))
 def test_top_1_is_greedy(values: list[float]) -> None:
     logits = torch.tensor([values], dtype=torch.float64)
@@ -102,7 +102,7 @@ def test_top_1_is_greedy(values: list[float]) -> None:
         assert draw(cut(logits, NONE)).item() == logits.argmax().item()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.floats(-30, 30), min_size=2, max_size=8),
     st.floats(0.01, 1),
@@ -145,11 +145,21 @@ def test_a_generator_for_each_row_makes_rows_independent_of_their_batch() -> Non
 
 
 def test_half_precision_draws_every_token_of_a_large_vocabulary() -> None:
-    # In bfloat16 a running sum of 50,000 small probabilities would stop growing.
+    # Added up in bfloat16, the probabilities would take a few hundred values.
     logits = torch.zeros(4_000, 5_000, dtype=torch.bfloat16)
-    drawn = draw(logits, torch.Generator().manual_seed(0)).double()
-    assert abs(drawn.mean().item() / 2499.5 - 1) < 0.05
-    assert drawn.max() > 4_900
+    drawn = draw(logits, torch.Generator().manual_seed(0))
+    assert abs(drawn.double().mean().item() / 2499.5 - 1) < 0.05
+    assert len(drawn.unique()) > 2_500
+
+
+@pytest.mark.parametrize(("u", "token"), [(0.0, 1), (1 - 2**-53, 2), (1.0, 2)])
+def test_no_u_however_extreme_draws_an_impossible_token(
+    u: float, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extreme = torch.tensor([u], dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: extreme)
+    logits = torch.tensor([[-INF, 0.3, 0.1, -INF]])
+    assert draw(logits).tolist() == [token]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 FLOORS = {
     "00_one_page": 1,
     "03_attention": 1,
+    "04_model": 30,
 }
 
 COMPARED: Counter[str] = Counter()
