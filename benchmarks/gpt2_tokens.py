@@ -110,18 +110,23 @@ def census(tokenizer: BPETokenizer) -> dict[str, Any]:
     }
 
 
-def prices(tokenizer: BPETokenizer) -> dict[str, float]:
-    """Characters per token in the book's letters, by language."""
+def lengths(tokenizer: BPETokenizer) -> dict[str, float]:
+    """Tokens for a word and for a Chinese character of the book's letters."""
     text = load_text("letters")
-    lines = (text.train + text.validation).splitlines()
-    chinese = [line for line in lines if re.search("[\u4e00-\u9fff]", line)]
-    english = [line for line in lines if line and line not in chinese]
+    plain = [line for line in text.validation.split("\n") if line.isascii()]
+    whole_text = text.train + text.validation
+    clauses = re.findall("[\u4e00-\u9fff]+", whole_text)
 
-    def per_token(some: list[str]) -> float:
-        ids = sum(len(tokenizer.encode(line)) for line in some)
-        return round(sum(map(len, some)) / ids, 4)
+    def tokens(parts: list[str]) -> int:
+        return sum(len(tokenizer.encode(part)) for part in parts)
 
-    return {"en": per_token(english), "zh": per_token(chinese)}
+    words = sum(len(line.split()) for line in plain)
+    return {
+        "tokens per English word, held out": round(tokens(plain) / words, 4),
+        "tokens per Chinese character": round(
+            tokens(clauses) / sum(map(len, clauses)), 4
+        ),
+    }
 
 
 def main() -> int:
@@ -149,7 +154,7 @@ def main() -> int:
             },
             "vocabulary": census(gpt2),
             "same stories in two languages": {"n": STORIES, **parallel(gpt2)},
-            "characters per token in the letters": prices(gpt2),
+            "letters": lengths(gpt2),
         },
         "gpt1": {
             "vocab_size": gpt1.vocab_size,

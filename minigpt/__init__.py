@@ -6,8 +6,8 @@ These names are the public face. They live in the modules named after their chap
 
 from minigpt import stories
 from minigpt.checkpoint import Pretrained, save_pretrained
-from minigpt.data import Task, load_task
-from minigpt.generate import complete, generate_batch, stream
+from minigpt.data import Task, encode_text, load_task
+from minigpt.generate import beam_search, complete, generate_batch, stream
 from minigpt.model import GPT, GPTConfig
 from minigpt.pretrained import load_pretrained
 from minigpt.regret import Regret, xray
@@ -16,7 +16,13 @@ from minigpt.sampling import Greedy, RepetitionPenalty, Temperature, TopK, TopP
 from minigpt.subword import BPETokenizer
 from minigpt.texts import Text, load_text
 from minigpt.tokenizer import CharTokenizer, WordTokenizer, load_tokenizer
-from minigpt.train import fit, next_token_loss, training_steps
+from minigpt.train import (
+    Diverged,
+    fit,
+    next_token_loss,
+    training_steps,
+    whole_split_loss,
+)
 
 __version__ = "0.1.0"
 
@@ -24,6 +30,7 @@ __all__ = [
     "GPT",
     "BPETokenizer",
     "CharTokenizer",
+    "Diverged",
     "GPTConfig",
     "Greedy",
     "Pretrained",
@@ -37,7 +44,9 @@ __all__ = [
     "TopP",
     "TrainConfig",
     "WordTokenizer",
+    "beam_search",
     "complete",
+    "encode_text",
     "fit",
     "generate_batch",
     "load_pretrained",
@@ -49,5 +58,6 @@ __all__ = [
     "stories",
     "stream",
     "training_steps",
+    "whole_split_loss",
     "xray",
 ]

@@ -182,8 +182,9 @@ def beam_search(
         scores = torch.zeros(1, 1, device=rows[0].device)
         for n in range(1, max_new_tokens + 1):
             totals = scores + window.logits().log_softmax(-1)
-            # Twice as many as beams: even if half of them stop, enough go on.
-            best = totals.flatten().topk(min(2 * n_beam, totals.numel()))
+            # So many that enough go on, even if every beam stops in every way.
+            n_best = max(2, 1 + len(stop)) * n_beam
+            best = totals.flatten().topk(min(n_best, totals.numel()))
             going: list[tuple[float, int, int]] = []
             for rank, (total, i) in enumerate(
                 zip(*map(Tensor.tolist, best), strict=True)

@@ -15,21 +15,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.patches import Rectangle
 from torch import nn
 
 from minigpt import stories
 
 Place = int | float  # rows and columns of characters, and parts of them
 MONOSPACE_WIDTH = 0.602  # of DejaVu Sans Mono, in font sizes
-PAPER = LinearSegmentedColormap.from_list("regret", ["white", "#f2442e"])
 
 
 @runtime_checkable
@@ -172,11 +167,18 @@ def _surprisal_of_module(
 
 def draw_regret(
     regret: Regret, *, limit: float = 5.0, columns: int = 52, title: str = ""
-) -> Axes:
+) -> Any:
     """The story, every word on paper from white (no regret) to red (`limit` nats).
 
-    The paper is drawn behind the words, so that they read on any page.
+    The paper is drawn behind the words, so that they read on any page. Returns the
+    matplotlib axes.
     """
+    # Loaded here, so that who measures and never draws does not wait for it.
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Rectangle
+
+    scale = LinearSegmentedColormap.from_list("regret", ["white", "#f2442e"])
     spans = _spans(regret.words)
     firsts = _line_starts(spans, columns)
     rows = len(firsts) + 2  # the title above and the scale below
@@ -192,7 +194,7 @@ def draw_regret(
         ax.text(column, row + 0.5, text, size=size, **style)
 
     def paint(row: Place, left: Place, right: Place, nats: float) -> None:
-        paper = PAPER(min(max(nats / limit, 0.0), 1.0))
+        paper = scale(min(max(nats / limit, 0.0), 1.0))
         box = Rectangle((left, row), right - left, 1, color=paper, lw=0)
         box.set_antialiased(False)  # else the page shines through between boxes
         ax.add_patch(box)

@@ -314,12 +314,11 @@ class BPETokenizer:
 class GPT1Tokenizer:
     """GPT-1's tokenizer as `transformers` has it: merges of letters, lower case.
 
-    What it loses: capitals, accents, white space, and any letter that no token has.
-    (OpenAI's own code cleans with ftfy and cuts with spaCy, which differs on some
-    marks.)
+    It loses capitals, accents, white space, and any letter that no token has.
+    (OpenAI's own code cleans with ftfy and cuts with spaCy: some marks differ.)
 
     Raises:
-        ValueError: a vocabulary without "<unk>" or without the product of a merge.
+        ValueError: a vocabulary without "<unk>" or the product of a merge.
     """
 
     def __init__(

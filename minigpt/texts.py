@@ -202,14 +202,14 @@ def _named(name: str, source: Source) -> Text:
 
 def _absent(name: str, source: Source, local: Path | None, why: str) -> str:
     looked = "MINIGPT_DATA (not set)" if local is None else str(local)
-    hub = "" if source.hub is None else f" and hub dataset {source.hub} ({why})"
+    hub = "" if source.hub is None else f" and the hub's {source.hub} ({why})"
     get = (
         f"put {', '.join(source.files)} into a folder {name} and name the folder above "
         f"it in MINIGPT_DATA"
         if source.files
         else "connect to the network once"
     )
-    return f"expected data set {name!r}, found it in neither {looked}{hub}: {get}"
+    return f"expected data set {name!r}, looked in {looked}{hub} in vain: {get}"
 
 
 def _from_folder(name: str, source: Source, folder: Path) -> Text:

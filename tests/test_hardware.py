@@ -101,3 +101,10 @@ def test_what_the_machine_lacks_is_refused(monkeypatch):
         choose("x")
     with pytest.raises(ValueError, match=r"precision auto, float32, .* 'int8'"):
         choose("cpu", "int8")
+
+
+def test_a_name_that_contains_another_is_looked_up_as_itself(monkeypatch):
+    """An L40S is no L4: a wrong peak would make every utilisation figure wrong."""
+    for name, figure in (("NVIDIA L4", 121e12), ("NVIDIA L40S", 362e12)):
+        pretend_cuda(monkeypatch, name, (8, 9))
+        assert peak_flops(choose()) == (figure, True)

@@ -27,7 +27,7 @@ FACE = {
         "model tokenizer text *max_new_tokens= *sampler= *stop= *seed="
     ),
     "generate:stream": "model tokenizer text *max_new_tokens= *sampler= *stop= *seed=",
-    "sampling:Temperature": "temperature",
+    "sampling:Temperature": "t",
     "sampling:TopK": "k",
     "sampling:TopP": "p",
     "pretrained:load_pretrained": "source",

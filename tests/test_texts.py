@@ -127,7 +127,7 @@ def test_the_hub_is_asked_for_a_named_set(no_data, monkeypatch):
 def test_what_is_in_neither_place_says_where_it_was_looked_for(
     no_data, no_hub, tmp_path, monkeypatch
 ):
-    want = "neither MINIGPT_DATA .not set. and hub dataset karpathy/tiny_shakespeare"
+    want = "in MINIGPT_DATA .not set. and the hub's karpathy/tiny_shakespeare"
     with pytest.raises(FileNotFoundError, match=r"tinyshakespeare.*input\.txt"):
         load_text("tinyshakespeare")
     with pytest.raises(FileNotFoundError, match=want):

@@ -17,6 +17,7 @@ import pytest
 # Compared outputs at least, by notebook.
 FLOORS = {
     "00_one_page": 1,
+    "02_tokenizer": 30,
     "03_attention": 1,
     "04_model": 30,
 }
