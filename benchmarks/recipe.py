@@ -47,9 +47,9 @@ TOKENIZER = WordTokenizer()
 
 def rows(n: int, seed: int = 0) -> torch.Tensor:
     """One padded row of tokens for each story."""
-    end = TOKENIZER.end_id
+    end = TOKENIZER.encode(stories.END)
     told = (story.text for story in stories.corpus(n, seed=seed))
-    return pad_rows([[end, *TOKENIZER.encode(text), end] for text in told])
+    return pad_rows([[*end, *TOKENIZER.encode(text), *end] for text in told])
 
 
 def floor(n: int, seed: int) -> float:

@@ -89,8 +89,8 @@ class Printed:
 
 def rows_of(texts: list[str], tokenizer: WordTokenizer) -> torch.Tensor:
     """One padded row of tokens for each story, an end mark on either side."""
-    end = tokenizer.end_id
-    return pad_rows([[end, *tokenizer.encode(text), end] for text in texts])
+    end = tokenizer.encode(stories.END)
+    return pad_rows([[*end, *tokenizer.encode(text), *end] for text in texts])
 
 
 def measured(model: Any, tokenizer: WordTokenizer, tales: list[str]) -> dict[str, Any]:
