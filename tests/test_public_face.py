@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import minigpt
+from minigpt.checkpoint import read_tensors
 from minigpt.model import GPT, GPTConfig
+from minigpt.texts import ASSETS
 
 # module:name → parameters, in order; "=" marks a default, "*" what is keyword-only.
 FACE = {
@@ -104,6 +106,33 @@ def test_all_fields_but_two_have_defaults():
 def test_what_is_not_built_yet_says_so(name):
     with pytest.raises(NotImplementedError, match=r"by name is not built yet \(chap"):
         minigpt.load_pretrained(name)
+
+
+def test_the_shipped_model_loads_by_name_and_is_near_the_truth():
+    """results/stories.json says 0.023 on 1,000 stories; fifty others must agree."""
+    model, tokenizer = minigpt.load_pretrained("minigpt-stories")
+    assert {w.dtype for w in model.parameters()} == {torch.float32}
+    first = minigpt.stories.VALIDATION_SEED + 10_000
+    seen = [
+        minigpt.xray(model, tokenizer, story)
+        for story in minigpt.stories.corpus(50, seed=first)
+    ]
+    words = sum(len(one.words) for one in seen)
+    assert 0 < sum(one.regret.sum() for one in seen) / words <= 0.06
+
+
+def test_the_shipped_weights_are_bfloat16_and_small():
+    file = ASSETS / "minigpt-stories" / "model.safetensors"
+    assert {w.dtype for w in read_tensors(file).values()} == {torch.bfloat16}
+    assert file.stat().st_size <= 2_000_000
+
+
+def test_a_readers_own_folder_goes_before_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = GPT(GPTConfig(vocab_size=11, context_length=8, d_model=12, n_head=3))
+    minigpt.save_pretrained(model, None, "minigpt-stories")
+    with pytest.warns(UserWarning, match="no tokenizer beside the model in"):
+        assert minigpt.load_pretrained("minigpt-stories").model.config.d_model == 12
 
 
 def test_tasks_are_not_built_yet():
