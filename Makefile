@@ -67,7 +67,8 @@ test-data: .venv/test-ready  ## tests on real data, in the folder MINIGPT_DATA
 	@$(BIN)/python tools/stages.py test-data
 
 bench: .venv/test-ready  ## speed and quality; writes results/*.json
-	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	@status=0; for script in benchmarks/*.py; do \
+		echo "$$script"; $(BIN)/python $$script || status=1; done; exit $$status
 
 clean:  ## remove what was rendered
 	rm -rf _build
