@@ -29,7 +29,7 @@ from minigpt.train import training_steps, whole_split_loss
 
 ROOT = Path(__file__).parents[1]
 SEEDS, SWEEP_SEED = (1, 2, 3), 100
-RATES = (2e-3, 4e-3, 8e-3, 16e-3)
+RATES = (4e-3, 8e-3, 16e-3, 32e-3)
 N_STORIES, N_WATCHED, N_TEST = 8_000, 200, 500
 MODEL = GPTConfig(vocab_size=576, context_length=128, n_layer=2, n_head=4, d_model=64)
 # The shape of minigpt-stories: at 64 channels the products are too small for bfloat16.

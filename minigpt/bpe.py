@@ -66,6 +66,23 @@ def unwritten(name: str) -> bytes | None:
     return bytes(CHARACTER_TO_BYTE[c] for c in name)
 
 
+def checked_utf8(text: str) -> str:
+    """The text, if UTF-8 can write it.
+
+    Raises:
+        ValueError: half a surrogate pair in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"expected a text that UTF-8 can write, got half a surrogate pair, "
+            f"{text[error.start]!r}, at position {error.start}: use encode_bytes, or "
+            f"remove it"
+        ) from None
+    return text
+
+
 def count_words(texts: Iterable[str]) -> Counter[bytes]:
     """How often each word, in GPT-2's sense, occurs in the texts."""
     counts: Counter[str] = Counter()

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from minigpt.checkpoint import load_folder
 from minigpt.data import IGNORE, encode_text
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
-from minigpt.hardware import choose
+from minigpt.hardware import choose, cpu_threads
 from minigpt.model import GPT, GPTConfig
 from minigpt.run import StepRecord, TrainConfig
 from minigpt.subword import BPETokenizer
@@ -189,6 +189,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     )
     torch.manual_seed(config.seed)
     model = GPT(model_config)
+    torch.set_num_threads(cpu_threads(model_config.n_parameters))
     hardware = choose(config.device, config.precision, compile=config.compile)
     sizes = [f"{int((tokens != IGNORE).sum()):,}" for tokens in (train, val)]
     chosen = (
@@ -217,11 +218,10 @@ def _finish(
     measured = [r for r in records if r.validation_loss is not None]
     if measured:
         best = min(measured, key=lambda r: r.validation_loss or 0.0)
-        seconds = sum(record.seconds for record in records)
         print(
             f"best       {best.validation_loss:.4f} nats per token over the whole "
             f"validation split, after step {best.step} of {len(records)} "
-            f"({seconds:.0f} s of training)"
+            f"({sum(r.seconds for r in records):.0f} s of training)"
         )
     if stopped:
         print(

@@ -5,6 +5,7 @@
                 AMX or AVX512-BF16), float16 with a loss scaler on older CUDA, such as
                 the T4, and float32 everywhere else
     attention   "auto": the kernel that `attention.attend` finds best
+    threads     one for a model below five million weights, all cores above
     compile     off unless asked for: it costs up to a minute, which a short run on a
                 small model never earns back
 
@@ -12,6 +13,7 @@
 choice can be overridden. Peaks are the makers' dense figures, in FLOP/s.
 """
 
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -41,6 +43,11 @@ PEAKS: tuple[tuple[str, float, float], ...] = (
     ("T4", 65e12, 8.1e12),
     ("V100", 125e12, 15.7e12),
 )
+
+
+# A smaller model's matrices give a second thread little to do but wait, and where
+# another process holds that thread's core, every step waits for it several times over.
+MANY_THREADS_FROM = 5_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +160,13 @@ def cpu_has_bfloat16() -> bool:
     # Private in torch, so a version that drops one of them must not break us.
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def cpu_threads(n_parameters: int) -> int:
+    """Threads for training a model of this size; OMP_NUM_THREADS overrides it."""
+    if "OMP_NUM_THREADS" in os.environ or n_parameters >= MANY_THREADS_FROM:
+        return torch.get_num_threads()
+    return 1
 
 
 def device_name(device: torch.device) -> str:

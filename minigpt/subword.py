@@ -19,6 +19,7 @@ from minigpt.bpe import (
     GPT2_PATTERN,
     Merge,
     Merger,
+    checked_utf8,
     count_words,
     gpt1_words,
     train_merges,
@@ -32,18 +33,6 @@ MEMO_WORDS = 1 << 17  # words remembered with their ids
 MEMO_LENGTH = 32  # characters of the longest word that is remembered
 
 Specials = Collection[str] | Literal["all"]
-
-
-def _utf8(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"expected a text that UTF-8 can write, got half a surrogate pair, "
-            f"{text[error.start]!r}, at position {error.start}: use encode_bytes, or "
-            f"remove it"
-        ) from None
-    return text
 
 
 class _Memo(dict[str, list[int]]):
@@ -123,7 +112,7 @@ class BPETokenizer:
             )
         if isinstance(texts, str):
             raise ValueError("expected several texts, got one str: put it in a list")
-        words = count_words(_utf8(text) for text in texts)
+        words = count_words(checked_utf8(text) for text in texts)
         merges = train_merges(words, vocab_size - len(special_tokens))
         # A dict keeps the first place of bytes that two merges make.
         tokens = dict.fromkeys((*BYTES, *(a + b for a, b in merges)))
@@ -219,7 +208,7 @@ class BPETokenizer:
             ValueError: half a surrogate pair, or an unknown name in allowed_special.
         """
         names = self._allowed(allowed_special)
-        _utf8(text)
+        checked_utf8(text)
         if not names:
             return self._encode_ordinary(text)
         ids: list[int] = []
@@ -253,7 +242,7 @@ class BPETokenizer:
         longest = max((len(name) for name in names), default=1)
         held = ""
         for chunk in chunks:
-            held += _utf8(chunk)
+            held += checked_utf8(chunk)
             # A name that starts within the last `longest` − 1 may not be complete.
             sure = len(held) - (longest - 1)
             while (match := find(held)) and match.start() < sure:
@@ -382,7 +371,11 @@ class GPT1Tokenizer:
         return "".join(self.decode_stream(ids))
 
     def decode_stream(self, ids: Ids) -> Iterator[str]:
-        """The text of each id; the space after a word waits for the next word."""
+        """The text of each id; the space after a word waits for the next word.
+
+        Raises:
+            ValueError: an id outside the vocabulary.
+        """
         space = ""
         for i in map(operator.index, ids):
             if i not in self._names:

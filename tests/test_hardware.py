@@ -108,3 +108,11 @@ def test_a_name_that_contains_another_is_looked_up_as_itself(monkeypatch):
     for name, figure in (("NVIDIA L4", 121e12), ("NVIDIA L40S", 362e12)):
         pretend_cuda(monkeypatch, name, (8, 9))
         assert peak_flops(choose()) == (figure, True)
+
+
+def test_a_small_model_trains_on_one_thread_unless_told(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [hardware.cpu_threads(n) for n in (800_000, 124_000_000)] == [1, 8]
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert hardware.cpu_threads(800_000) == 8
