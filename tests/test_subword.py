@@ -44,33 +44,10 @@ ANY = st.text(st.characters(codec="utf-8"), max_size=40)
 # Text in which the hard cases are frequent: marks, spaces, endings, pieces of words.
 PIECES = st.lists(
     st.sampled_from(
-        [
-            *(
-                "'",
-                "l",
-                "ll",
-                "ve",
-                " ",
-                "  ",
-                "\n",
-                "<|endoftext|>",
-                "<|",
-                "é",
-                "e\u0301",
-            ),
-            *(
-                "燕",
-                "。",
-                "the",
-                " the",
-                "12",
-                "\u3000",
-                "👩\u200d👧",
-                "\x00",
-                "A",
-                "!?",
-            ),
-        ]
+        (
+            "'·l·ll·ve· ·  ·\n·<|endoftext|>·<|·é·e\u0301·燕·。·the· the·12·\u3000·"
+            "👩\u200d👧·\x00·A·!?"
+        ).split("·")
     ),
     max_size=12,
 ).map("".join)
