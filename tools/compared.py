@@ -19,7 +19,7 @@ FLOORS = {
     "00_one_page": 30,
     "01_ngram": 32,
     "02_tokenizer": 30,
-    "03_attention": 26,
+    "03_attention": 30,
     "04_model": 30,
 }
 
