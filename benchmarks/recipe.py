@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from minigpt import stories
 from minigpt.data import make_batches, pad_rows
@@ -95,6 +96,30 @@ def step_times(shape: GPTConfig, config: TrainConfig, train: torch.Tensor) -> An
     return {name: round(statistics.median(times), 4) for name, times in taken.items()}
 
 
+def regret_of(
+    config: TrainConfig, train: Tensor, test: Tensor, lowest: float
+) -> dict[str, Any]:
+    """Regret per word on the test stories, over the seeds."""
+    found = [
+        whole_split_loss(trained(replace(config, seed=seed), train), test) - lowest
+        for seed in SEEDS
+    ]
+    result = {
+        "regret": round(statistics.mean(found), 4),
+        "sd": round(statistics.stdev(found), 4),
+        "steps": config.steps,
+    }
+    print(result, flush=True)
+    return result
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
 def main() -> int:
     torch.set_num_threads(1)
     first = stories.VALIDATION_SEED
@@ -125,27 +150,13 @@ def main() -> int:
         "muon, wsd": muon,
         "muon, wsd, bfloat16": replace(muon, precision="bfloat16"),
     }
-    regrets: dict[str, Any] = {}
-    for name, config in variants.items():
-        found = [
-            whole_split_loss(trained(replace(config, seed=seed), train), test) - lowest
-            for seed in SEEDS
-        ]
-        regrets[name] = {
-            "regret": round(statistics.mean(found), 4),
-            "sd": round(statistics.stdev(found), 4),
-            "steps": config.steps,
-        }
-        print(name, regrets[name], flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    regrets = {
+        name: regret_of(config, train, test, lowest)
+        for name, config in variants.items()
+    }
     result = {
         "command": "OMP_NUM_THREADS=1 python benchmarks/recipe.py",
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "date": date.today().isoformat(),
         "device": choose("cpu", "float32").describe(),
         "seeds": SEEDS,

@@ -77,6 +77,10 @@ def normal_form(notebook: Any) -> str:
                 output.execution_count = count
             if "metadata" in output:
                 output.metadata = nbformat.from_dict({})
+            if "image/svg+xml" in output.get("data", {}):
+                # A drawing on one line: JSON would wrap each of thousands anew.
+                lines = output.data["image/svg+xml"].split("\n")
+                output.data["image/svg+xml"] = " ".join(map(str.strip, lines)).strip()
     nbformat.validate(notebook)
     ids = [cell.id for cell in notebook.cells]
     if len(set(ids)) < len(ids):
