@@ -26,15 +26,18 @@ IGNORE = -100
 def encode_text(text: Text, part: str, tokenizer: Tokenizer) -> Integer[Tensor, "..."]:
     """Tokens of one part: (N,) for running text, (stories, length) for stories.
 
-    A story's row starts and closes with the end mark, so that its first word is
-    predicted too, and is filled up with -100.
+    An end mark stands on either side of each document, so that its first word is
+    predicted too. A story's row is filled up with -100.
     """
     if text.end is None:
         return torch.tensor(tokenizer.encode(part), dtype=torch.int32)
     special = tokenizer.special_tokens.get(text.end)
     end = tokenizer.encode(text.end) if special is None else [special]
-    rows = [[*end, *tokenizer.encode(d), *end] for d in text.documents(part)]
-    return pad_rows(rows)
+    documents = (tokenizer.encode(d) for d in text.documents(part))
+    if text.packed:
+        flat = [*end, *(i for d in documents for i in (*d, *end))]
+        return torch.tensor(flat, dtype=torch.int32)
+    return pad_rows([[*end, *d, *end] for d in documents])
 
 
 def pad_rows(rows: Sequence[Sequence[int]]) -> Int[Tensor, "N L"]:

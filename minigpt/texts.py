@@ -20,18 +20,25 @@ from typing import Any, NamedTuple
 from minigpt import stories
 
 ASSETS = Path(__file__).parent / "assets"
+# GPT-2's mark between two documents.
+END_OF_TEXT = "<|endoftext|>"
 
 
 class Text(NamedTuple):
-    """A text and its two parts; `end` closes each document, None in running text."""
+    """A text and its two parts; `end` stands between documents, None: there is one.
+
+    Documents that are `packed` follow each other in one long row of tokens, as books
+    do; others, as the stories, have a row each.
+    """
 
     name: str
     train: str
     validation: str
     end: str | None = None
+    packed: bool = False
 
     def documents(self, part: str) -> list[str]:
-        """The stories of one part, each without its end mark; else the part itself."""
+        """The documents of one part, each without its end mark."""
         if self.end is None:
             return [part]
         return [piece.strip() for piece in part.split(self.end) if piece.strip()]
@@ -49,7 +56,7 @@ class Source:
         train: hub splits that are joined for training.
         validation: hub splits for validation; none: the last tenth of the whole.
         files: files below MINIGPT_DATA/<name>, in order; patterns allowed.
-        held_out: the file among them that is kept for validation.
+        held_out: the files among them that are kept for validation.
         unwrap: lines are broken for print, and paragraphs are joined again.
     """
 
@@ -60,7 +67,7 @@ class Source:
     train: tuple[str, ...] = ("train",)
     validation: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    held_out: str | None = None
+    held_out: tuple[str, ...] = ()
     unwrap: bool = False
 
 
@@ -86,9 +93,18 @@ SOURCES: dict[str, Source] = {
     ),
     "wikitext2-valid-test": Source(
         files=("wiki.valid.tokens.txt", "wiki.test.tokens.txt"),
-        held_out="wiki.test.tokens.txt",
+        held_out=("wiki.test.tokens.txt",),
     ),
-    "gutenberg-prose": Source(files=("*.txt",), unwrap=True),
+    # Two of the three books are by authors of whom nothing else is in the collection.
+    "gutenberg-prose": Source(
+        files=("*.txt",),
+        held_out=(
+            "alice_in_wonderland.txt",
+            "the_picture_of_dorian_gray.txt",
+            "the_time_machine.txt",
+        ),
+        unwrap=True,
+    ),
     "chinese-classics": Source(files=("*.txt",)),
 }
 EMBEDDED = ("stories", "letters")
@@ -125,8 +141,8 @@ def load_text(name: str | Path) -> Text:
 def split_text(name: str, text: str, *, held_out: float = 0.1) -> Text:
     """Cut by position: the last tenth of the characters is for validation.
 
-    >>> split_text("digits", "0123456789")
-    Text(name='digits', train='012345678', validation='9', end=None)
+    >>> split_text("digits", "0123456789")[1:3]
+    ('012345678', '9')
 
     Raises:
         ValueError: nothing to cut.
@@ -224,10 +240,17 @@ def _from_folder(name: str, source: Source, folder: Path) -> Text:
         raise FileNotFoundError(_absent(name, source, folder, "not tried"))
     prepare: Callable[[str], str] = unwrap if source.unwrap else str
     texts = {path.name: prepare(read_text(path)) for path in found}
-    if source.held_out is None:
+    if not source.held_out:
         return split_text(name, _join(texts.values()))
-    validation = texts.pop(source.held_out)
-    return Text(name, _join(texts.values()), validation)
+    absent = [file for file in source.held_out if file not in texts]
+    if absent:
+        raise FileNotFoundError(
+            f"expected {absent[0]}, which is held out of {name}, in {folder}, got "
+            f"{len(texts)} other files: copy the whole folder"
+        )
+    held = [texts.pop(file) for file in source.held_out]
+    parts = (END_OF_TEXT.join(part) for part in (texts.values(), held))
+    return Text(name, *parts, end=END_OF_TEXT, packed=True)
 
 
 def _from_hub(name: str, source: Source, local: Path | None) -> Text:

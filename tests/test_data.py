@@ -101,6 +101,14 @@ def test_a_mark_that_a_tokenizer_keeps_apart_is_one_token():
     assert rows.tolist() == [[tokenizer.end_id, *tokenizer.encode("ab"), 256]]
 
 
+def test_books_are_packed_into_one_row_with_a_mark_on_either_side():
+    mark = "<|endoftext|>"
+    tokenizer = BPETokenizer.train(["ab"], vocab_size=257, special_tokens=[mark])
+    text = Text("toy", f"ab{mark}b", "", mark, packed=True)
+    a, b, end = (*tokenizer.encode("a"), *tokenizer.encode("b"), tokenizer.end_id)
+    assert encode_text(text, text.train, tokenizer).tolist() == [end, a, b, end, b, end]
+
+
 def test_running_text_is_one_row_of_tokens():
     tokenizer = CharTokenizer.train("abc")
     assert encode_text(Text("t", "cab", ""), "cab", tokenizer).tolist() == [2, 0, 1]

@@ -97,11 +97,28 @@ def test_a_source_note_is_no_part_of_the_text(tmp_path, monkeypatch):
     (folder / "SOURCE.txt").write_text("licence", encoding="utf-8")
     (folder / "b.txt").write_text("second\nline\n\nnew " * 9, encoding="utf-8")
     (folder / "a.txt").write_text("first\nline\n" * 9, encoding="utf-8")
+    for name in texts.SOURCES["gutenberg-prose"].held_out:
+        (folder / name).write_text("unseen " * 9, encoding="utf-8")
     monkeypatch.setenv("MINIGPT_DATA", str(tmp_path))
     whole = "".join(load_text("gutenberg-prose")[1:3])
     assert whole.startswith("first line first line")
     assert "licence" not in whole
     assert "second line\n\nnew" in whole
+
+
+def test_whole_books_are_held_out_and_a_missing_one_is_said(tmp_path, monkeypatch):
+    folder = tmp_path / "gutenberg-prose"
+    folder.mkdir()
+    held = texts.SOURCES["gutenberg-prose"].held_out
+    for name in (*held, "a.txt", "b.txt"):
+        (folder / name).write_text(f"This is\n{name} .", encoding="utf-8")
+    monkeypatch.setenv("MINIGPT_DATA", str(tmp_path))
+    text = load_text("gutenberg-prose")
+    assert text.documents(text.train) == ["This is a.txt .", "This is b.txt ."]
+    assert text.documents(text.validation) == [f"This is {name} ." for name in held]
+    (folder / held[1]).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"expected {held[1]}.* 4 other files"):
+        load_text("gutenberg-prose")
 
 
 def test_the_hub_is_asked_for_a_named_set(no_data, monkeypatch):
