@@ -6,22 +6,17 @@ of a run are the fields of `GPTConfig` and `TrainConfig`; their help is the text
 """
 
 import argparse
-import dataclasses
-import inspect
-import re
-import signal
 import sys
-import types
-import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from minigpt.callbacks import Interrupt, Progress
 from minigpt.checkpoint import load_folder
 from minigpt.data import IGNORE, encode_text
+from minigpt.flags import Parser, add_fields, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
 from minigpt.hardware import choose, cpu_threads
 from minigpt.model import GPT, GPTConfig
@@ -40,69 +35,6 @@ LATER = {
 }
 # A model this small learns from a text this short in minutes.
 SMALL = {"context_length": 128}
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def attribute_help(cls: type) -> dict[str, str]:
-    """The lines under "Attributes:" in a class's docstring, by field.
-
-    >>> attribute_help(TrainConfig)["steps"]
-    'optimiser steps in all'
-    """
-    text = inspect.getdoc(cls) or ""
-    section = text.partition("Attributes:\n")[2].partition("\n\n")[0]
-    pairs = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, flags=re.M)
-    return {name: " ".join(said.split()).rstrip(".") for name, said in pairs}
-
-
-def add_fields(
-    parser: argparse._ActionsContainer,
-    cls: type,
-    *,
-    without: Sequence[str] = (),
-    changed: dict[str, Any] | None = None,
-) -> None:
-    """One flag for each field of a dataclass, with its type, default and help."""
-    said, hints = attribute_help(cls), typing.get_type_hints(cls)
-    for one in dataclasses.fields(cls):
-        if one.name in without:
-            continue
-        default = (changed or {}).get(one.name, one.default)
-        kind, choices = _kind(hints[one.name])
-        shown = "" if default is None else f" (default: {default})"
-        options: dict[str, Any] = {
-            "help": f"{said[one.name]}{shown}".replace("%", "%%"),
-            "default": argparse.SUPPRESS,
-            "dest": one.name,
-        }
-        if kind is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options |= {"type": kind, "choices": choices}
-            options["metavar"] = None if choices else kind.__name__.upper()
-        parser.add_argument(f"--{one.name.replace('_', '-')}", **options)
-
-
-def _kind(hint: Any) -> tuple[type, list[str] | None]:
-    """The type that a flag's text is turned into, and its choices if they are few."""
-    if typing.get_origin(hint) is typing.Literal:
-        return str, list(typing.get_args(hint))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(t for t in typing.get_args(hint) if t is not type(None))
-    return hint, None
-
-
-def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """The fields of a dataclass that were given as flags."""
-    fields = {one.name for one in dataclasses.fields(cls)}
-    return {k: v for k, v in vars(arguments).items() if k in fields}
 
 
 def build_parser() -> Parser:
@@ -233,60 +165,6 @@ def _finish(
     write(str(out / "best"), "", max_new_tokens=300, sampler=Temperature(0.8), seed=0)
     print(f'\nmore       minigpt generate --model {out / "best"} --prompt "…"')
     return 0
-
-
-class Progress:
-    """Says what was chosen, moves a bar, and writes a line at each validation.
-
-    All of it from the first step on: a run that is refused leaves its one line alone.
-    """
-
-    def __init__(self, steps: int, chosen: Sequence[str]) -> None:
-        self.steps, self.chosen = steps, chosen
-        self.bar: tqdm[NoReturn] | None = None
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def __call__(self, record: StepRecord) -> None:
-        if self.bar is None:
-            print(*self.chosen, sep="\n", flush=True)
-            # The steps of an earlier sitting are done already.
-            done = record.step - 1
-            self.bar = tqdm(
-                total=self.steps, initial=done, unit="step", dynamic_ncols=True
-            )
-        self.bar.update()
-        self.bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
-        if record.validation_loss is not None:
-            self.bar.write(
-                f"step {record.step:6d}  training loss {record.loss:.4f}  "
-                f"validation loss {record.validation_loss:.4f}"
-            )
-
-
-class Interrupt:
-    """The first Ctrl-C ends the run after this step and a save; the second at once."""
-
-    asked = False
-
-    def __enter__(self) -> "Interrupt":
-        self.before = signal.signal(signal.SIGINT, self._hear)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self.before)
-
-    def _hear(self, number: int, frame: object) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __call__(self, record: StepRecord) -> bool:
-        return self.asked
 
 
 def describe(config: GPTConfig) -> str:

@@ -36,6 +36,7 @@ READING_ORDER: dict[str, int | None] = {
     "checkpoint": 5,
     "run": 5,
     "train": 5,
+    "callbacks": 5,
     "sampling": 6,
     "decoding": 6,
     "generate": 6,
@@ -44,6 +45,7 @@ READING_ORDER: dict[str, int | None] = {
     "distributed": 9,
     "adapt.heads": 10,
     "adapt.finetune": 10,
+    "flags": 0,
     "cli": 0,
 }
 LONGEST_FILE = 400

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from minigpt.callbacks import Interrupt
 from minigpt.checkpoint import load_folder, save_pretrained
-from minigpt.cli import LATER, Interrupt, attribute_help, build_parser, main
+from minigpt.cli import LATER, build_parser, main
+from minigpt.flags import attribute_help
 from minigpt.model import GPT, GPTConfig
 from minigpt.run import StepRecord, TrainConfig
 
