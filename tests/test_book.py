@@ -17,6 +17,7 @@ sys.path.insert(0, str(EXTENSIONS))
 
 import chapter_numbers  # noqa: E402
 import docstrings  # noqa: E402
+import measured  # noqa: E402
 import repository  # noqa: E402
 
 
@@ -64,6 +65,29 @@ loaded = [sys.modules[name] for name in HEAVY if name in sys.modules]
 assert loaded and all(isinstance(module, HeavyModule) for module in loaded)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_table_of_results_is_read_from_its_file() -> None:
+    found = {"runs": {"a": {"n": 1200, "x": 0.12345}, "b": {"n": 5, "x": None}}}
+    lines = measured.lines_of(["Run | @", "", "n | n", "Loss | x | .2f"])
+    assert measured.grid(found, lines, "runs") == [
+        ["Run", "n", "Loss"],
+        ["a", "1,200", "0.12"],
+        ["b", "5", "not run"],
+    ]
+    single = measured.lines_of(["Loss of a | runs/a/x"])
+    assert measured.grid(found, single, None)[1:] == [["Loss of a", "0.123"]]
+    assert measured.shown([0.1, 0.25], ".1f") == "0.1 to 0.2"
+    with pytest.raises(KeyError, match="'c' is not in it: there are a, b"):
+        measured.at(found, "runs/c/x")
+    table = measured.table_of([["", ""], ["Loss of `a`", "0.123"]])
+    assert [node.astext() for node in table.findall(measured.nodes.literal)] == ["a"]
+    assert [type(one).__name__ for one in table[0]] == ["colspec", "colspec", "tbody"]
+
+
+def test_the_making_of_a_result_is_told_in_one_line() -> None:
+    found = {"command": "run", "commit": "abc", "date": "today", "seeds": [1, 2]}
+    assert measured.made(found) == "commit abc; date today; seeds 1, 2"
 
 
 def test_figures_are_numbered_by_chapter() -> None:
