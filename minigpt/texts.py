@@ -249,8 +249,8 @@ def _from_folder(name: str, source: Source, folder: Path) -> Text:
             f"{len(texts)} other files: copy the whole folder"
         )
     held = [texts.pop(file) for file in source.held_out]
-    parts = (END_OF_TEXT.join(part) for part in (texts.values(), held))
-    return Text(name, *parts, end=END_OF_TEXT, packed=True)
+    train, validation = map(END_OF_TEXT.join, (texts.values(), held))
+    return Text(name, train, validation, end=END_OF_TEXT, packed=True)
 
 
 def _from_hub(name: str, source: Source, local: Path | None) -> Text:
@@ -269,7 +269,9 @@ def _from_hub(name: str, source: Source, local: Path | None) -> Text:
         # needs the same three facts: the name, where it was looked for, what to do.
         why = type(error).__name__
         raise FileNotFoundError(_absent(name, source, local, why)) from error
-    return Text(name, *parts) if source.validation else split_text(name, parts[0])
+    if source.validation:
+        return Text(name, parts[0], parts[1])
+    return split_text(name, parts[0])
 
 
 def _lines(columns: Iterable[Iterable[str]]) -> Iterator[str]:

@@ -32,6 +32,7 @@ READING_ORDER: dict[str, int | None] = {
     "texts": 5,
     "data": 5,
     "hardware": 8,
+    "plan": 9,
     "optim": 5,
     "checkpoint": 5,
     "run": 5,

@@ -1,0 +1,161 @@
+"""The planner's three counts, each beside a run that is counted tensor by tensor."""
+
+import pytest
+import torch
+
+from minigpt.data import Batch
+from minigpt.hardware import choose
+from minigpt.model import GPT, GPTConfig
+from minigpt.plan import (
+    GPUS,
+    activation_bytes,
+    flops_per_token,
+    matrix_parameters,
+    optimizer_bytes,
+    plan,
+    size,
+    training_memory,
+)
+from minigpt.run import TrainConfig, make_optimizer
+from minigpt.train import next_token_loss, training_steps
+
+B, V = 2, 50
+SHAPE = GPTConfig(vocab_size=V, context_length=320, n_layer=3, n_head=4, d_model=64)
+
+
+def batch(config: GPTConfig) -> Batch:
+    tokens = torch.randint(config.vocab_size, (B, config.context_length))
+    return Batch(tokens, tokens)
+
+
+def saved_bytes(config: GPTConfig, precision: str) -> int:
+    """Bytes that autograd really keeps of a forward pass, weights left out."""
+    model = GPT(config)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, choose("cpu", precision).autocast():
+        next_token_loss(model, *batch(config))
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_activations_are_what_autograd_keeps(precision):
+    half = precision == "bfloat16"
+    found = saved_bytes(SHAPE, precision)
+    # Not activations: the log-probabilities of the words, and half-precision copies.
+    found -= 4 * B * SHAPE.context_length * V
+    found -= 2 * (matrix_parameters(SHAPE) + V * SHAPE.d_model) * half
+    expected = activation_bytes(SHAPE, batch_size=B, half=half)
+    assert found == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_states_are_what_the_optimiser_holds(optimizer):
+    model = GPT(SHAPE)
+    config = TrainConfig(steps=1, optimizer=optimizer, device="cpu", batch_size=B)
+    one = make_optimizer(model, config)
+    list(training_steps(model, [batch(SHAPE)], config, optimizer=one))
+    parts = getattr(one, "optimizers", (one,))
+    held = sum(
+        tensor.nbytes
+        for part in parts
+        for state in part.state.values()
+        for tensor in state.values()
+        if tensor.ndim  # the step counts are single numbers
+    )
+    assert held == optimizer_bytes(SHAPE, optimizer)
+    memory = training_memory(SHAPE, batch_size=B, half=False, optimizer=optimizer)
+    assert memory.weights == sum(p.nbytes for p in model.parameters())
+    assert memory.gradients == memory.weights
+
+
+def test_adafactor_holds_about_a_row_and_a_column_of_each_matrix():
+    model = GPT(SHAPE)
+    one = torch.optim.Adafactor(model.parameters())
+    next_token_loss(model, *batch(SHAPE)).backward()
+    one.step()
+    held = sum(
+        tensor.nbytes
+        for state in one.state.values()
+        for tensor in state.values()
+        if tensor.ndim
+    )
+    assert held == pytest.approx(optimizer_bytes(SHAPE, "adafactor"), rel=0.02)
+
+
+def test_arithmetic_is_what_torch_counts():
+    """Forward and backward of one block stack, counted operation by operation."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = GPT(SHAPE)
+    for layer in model.blocks:
+        layer.attention.kernel = "explicit"
+    with FlopCounterMode(display=False) as counter:
+        next_token_loss(model, *batch(SHAPE)).backward()
+    tokens = B * SHAPE.context_length
+    # The explicit formula multiplies the masked half too, which is no useful work.
+    whole = 6.0 * SHAPE.n_layer * SHAPE.context_length * SHAPE.d_model
+    expected = tokens * (flops_per_token(SHAPE) + whole)
+    # The first layer's input needs no gradient beyond the embedding; biases and norms
+    # are counted by us as products and by torch not at all.
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.02)
+
+
+def test_gpt3_cost_what_its_paper_says():
+    """Brown et al. 2020, table D.1: 3.14e23 FLOPs for 300 billion tokens."""
+    gpt3 = GPTConfig.preset("gpt3-175b")
+    flops = flops_per_token(gpt3, attention=False) * 300e9
+    assert flops == pytest.approx(3.14e23, rel=0.005)
+
+
+def test_a_plan_by_hand():
+    """A weight of GPT-2 takes 16 bytes of states and half a weight two more."""
+    gpt2 = GPTConfig.preset("gpt2")
+    found = plan(gpt2, gpu="a100", gpus=1, tokens=1e9, micro_batch_size=4)
+    copies = 2 * 12 * 12 * 768**2
+    assert found.memory.states == 16 * 124_439_808 + copies
+    flops = 6 * (124_439_808 - 1024 * 768) + 6 * 12 * 1024 * 768
+    assert found.seconds == pytest.approx(flops * 1e9 / (312e12 * 0.4))
+    assert found.fits
+    assert "fits" in str(found)
+
+
+def test_what_does_not_fit_says_what_to_try():
+    large = GPTConfig.preset("gpt3-175b")
+    alone = plan(large, gpus=1)
+    assert "does not fit: try strategy fsdp on" in str(alone)
+    needed = int(str(alone).split("fsdp on ")[1].split(" ")[0].replace(",", ""))
+    assert plan(large, gpus=needed).memory.states <= alone.available
+    wide = plan(large, gpus=1024, micro_batch_size=64)
+    assert "smaller micro-batch" in str(wide)
+    assert plan(large, gpus=1024, recompute=True).fits
+
+
+def test_every_gpu_of_the_table_has_a_peak():
+    for name in GPUS:
+        assert plan(SHAPE, gpu=name).seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"gpu": "h1000"}, r"expected a gpu t4, .*h200, got 'h1000'"),
+        ({"gpus": 0}, "expected at least 1 gpu, got 0"),
+        ({"mfu": 1.5}, r"expected an mfu in \(0, 1\].* got 1.5"),
+    ],
+)
+def test_a_mistake_is_one_sentence(options, words):
+    with pytest.raises(ValueError, match=words):
+        plan(SHAPE, **options)
+
+
+def test_bytes_read_well():
+    assert [size(x) for x in (12.0, 3.5e3, 80e9)] == ["12 bytes", "3.5 kB", "80 GB"]
