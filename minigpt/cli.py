@@ -20,6 +20,7 @@ from minigpt.flags import Parser, add_fields, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
 from minigpt.hardware import choose, cpu_threads
 from minigpt.model import GPT, GPTConfig
+from minigpt.plan import GPUS, plan
 from minigpt.run import StepRecord, TrainConfig
 from minigpt.subword import BPETokenizer
 from minigpt.texts import Text, load_text, names, overlap
@@ -31,7 +32,6 @@ LATER = {
     "predict": "chapter 10",
     "evaluate": "chapter 7",
     "export": "chapter 7",
-    "plan": "chapter 9",
 }
 # A model this small learns from a text this short in minutes.
 SMALL = {"context_length": 128}
@@ -80,10 +80,41 @@ def build_parser() -> Parser:
     info = commands.add_parser("info", help="this machine, the texts, or a saved model")
     info.add_argument("--model", help="saved folder, such as run/best")
     info.set_defaults(run=run_info)
+    add_plan(commands.add_parser("plan", help="memory and time of a run, beforehand"))
     for name, chapter in LATER.items():
         later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
         later.set_defaults(run=run_later, chapter=chapter)
     return parser
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The flags of `minigpt plan`."""
+    parser.add_argument("--preset", choices=GPTConfig.presets(), default="gpt2")
+    parser.add_argument("--gpu", choices=list(GPUS), default="h100", help="its kind")
+    parser.add_argument("--gpus", type=int, default=1, help="how many (default: 1)")
+    parser.add_argument("--tokens", type=float, help="to read (default: 20 a weight)")
+    parser.add_argument(
+        "--micro-batch-size", type=int, default=1, help="windows a device (default: 1)"
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=["ddp", "fsdp"],
+        default="fsdp",
+        help="a copy on each device, or one spread over all (default: fsdp)",
+    )
+    parser.add_argument(
+        "--optimizer", choices=["adamw", "muon", "adafactor"], default="adamw"
+    )
+    parser.add_argument(
+        "--recompute", action="store_true", help="make activations again backwards"
+    )
+    parser.add_argument(
+        "--mfu",
+        type=float,
+        default=0.4,
+        help="share of the devices' peak that is reached (default: 0.4)",
+    )
+    parser.set_defaults(run=run_plan)
 
 
 def choose_tokenizer(text: Text, kind: str, vocab_size: int) -> Tokenizer:
@@ -176,24 +207,6 @@ def describe(config: GPTConfig) -> str:
     )
 
 
-def beginning(tokenizer: Tokenizer, prompt: str) -> str:
-    """The prompt as the model was taught to read one; something, if it is empty.
-
-    Where texts end with a mark, one also stands before each first word. Elsewhere a
-    line break starts a text, or the first token where no line ever broke.
-    """
-    mark = next(iter(tokenizer.special_tokens), "")
-    if mark and tokenizer.encode(mark) == [tokenizer.end_id]:
-        return mark + prompt
-    if prompt or tokenizer.end_id is not None:
-        return prompt
-    try:
-        tokenizer.encode("\n")
-    except ValueError:
-        return tokenizer.decode([0])
-    return "\n"
-
-
 def write(
     folder: str, prompt: str, *, max_new_tokens: int, sampler: Sampler, seed: int | None
 ) -> None:
@@ -206,7 +219,7 @@ def write(
     pieces = stream(
         model,
         tokenizer,
-        beginning(tokenizer, prompt),
+        prompt,
         max_new_tokens=max_new_tokens,
         sampler=sampler,
         seed=seed,
@@ -245,6 +258,14 @@ def run_info(arguments: argparse.Namespace) -> int:
     print(f"model      {describe(model.config)}")
     kind = "none" if tokenizer is None else type(tokenizer).__name__
     print(f"tokenizer  {kind}, {model.config.vocab_size} tokens")
+    return 0
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    """Say what a run would need."""
+    config = GPTConfig.preset(arguments.preset)
+    names = "gpu gpus tokens micro_batch_size strategy optimizer recompute mfu".split()
+    print(plan(config, **{name: getattr(arguments, name) for name in names}))
     return 0
 
 

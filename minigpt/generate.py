@@ -10,6 +10,7 @@ the step:
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -29,7 +30,7 @@ from minigpt.sampling import (
     TopP,
     draw,
 )
-from minigpt.tokenizer import Tokenizer
+from minigpt.tokenizer import CharTokenizer, Tokenizer, WordTokenizer
 
 __all__ = [
     "Chain",
@@ -44,45 +45,10 @@ __all__ = [
     "draw",
     "generate",
     "generate_batch",
+    "prompt_ids",
     "reading",
     "stream",
 ]
-
-
-def _texts(
-    model: GPT,
-    prompts: Sequence[Tensor],
-    *,
-    max_new_tokens: int,
-    sampler: Sampler,
-    stop: Sequence[int],
-    generator: Generators,
-    use_cache: bool,
-    padding: Padding = "left",
-) -> list[list[int]]:
-    """Each prompt with its new tokens."""
-    rows = checked(model, prompts, max_new_tokens)
-    if isinstance(generator, Sequence) and len(generator) != len(rows):
-        raise ValueError(
-            f"expected one generator for all rows or one for each of {len(rows)}, got "
-            f"{len(generator)}"
-        )
-    texts: list[list[int]] = [row.tolist() for row in rows]
-    steps = decode(
-        model,
-        rows,
-        max_new_tokens=max_new_tokens,
-        sampler=sampler,
-        stop=stop,
-        generator=generator,
-        use_cache=use_cache,
-        padding=padding,
-    )
-    with reading(model):
-        for active, picks in steps:
-            for i, pick in zip(active, picks, strict=True):
-                texts[i].append(pick)
-    return texts
 
 
 def generate(
@@ -103,18 +69,20 @@ def generate(
 
     Raises:
         ValueError: an empty prompt, one longer than the context, ids outside the
-            vocabulary, or a negative max_new_tokens.
+            vocabulary (those of `stop` too), or a negative max_new_tokens.
     """
-    texts = _texts(
+    texts = generate_batch(
         model,
-        list(tokens),
+        tokens.tolist(),
         max_new_tokens=max_new_tokens,
         sampler=sampler,
         stop=stop,
         generator=generator,
         use_cache=use_cache,
     )
-    width = max(len(text) for text in texts)
+    if not texts:
+        return tokens
+    width = max(map(len, texts))
     full = [text + text[-1:] * (width - len(text)) for text in texts]
     return torch.tensor(full, device=next(model.parameters()).device)
 
@@ -136,14 +104,14 @@ def generate_batch(
 
     Raises:
         ValueError: as `generate`; a number of generators that is not the number of
-            prompts; padding on the right for a model with banded layers.
+            prompts.
     """
     if not prompts:
         return []
-    rows = [torch.tensor(list(prompt), dtype=torch.long) for prompt in prompts]
-    return _texts(
+    texts = [list(prompt) for prompt in prompts]
+    steps = decode(
         model,
-        rows,
+        prompts,
         max_new_tokens=max_new_tokens,
         sampler=sampler,
         stop=stop,
@@ -151,6 +119,11 @@ def generate_batch(
         use_cache=use_cache,
         padding=padding,
     )
+    with reading(model):
+        for active, picks in steps:
+            for i, pick in zip(active, picks, strict=True):
+                texts[i].append(pick)
+    return texts
 
 
 def beam_search(
@@ -170,11 +143,17 @@ def beam_search(
     overtake the worst of `n_beam` of them.
 
     Raises:
-        ValueError: as `generate`; fewer than one beam.
+        ValueError: as `generate`; fewer than one beam, or a length penalty that is no
+            number.
     """
     if n_beam < 1:
         raise ValueError(f"expected n_beam of at least 1, got {n_beam}")
-    rows = checked(model, list(tokens), max_new_tokens)
+    if not math.isfinite(length_penalty):
+        raise ValueError(
+            f"expected length_penalty to be a number, got {length_penalty}: 0 leaves "
+            f"the sum of log-probabilities, 1 takes their mean"
+        )
+    rows = checked(model, tokens.tolist(), max_new_tokens, stop)
     done: list[tuple[float, list[int]]] = [] if max_new_tokens else [(0.0, [])]
     with reading(model):
         window = Window(model, rows, max_new_tokens, use_cache=use_cache)
@@ -209,6 +188,30 @@ def beam_search(
     )
 
 
+def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a prompt, as training showed the model the beginning of a text.
+
+    Stories have a row each and begin after their end mark, so theirs comes first, once.
+    Running text was cut anywhere, so its prompts stand alone, as in `transformers`. No
+    text at all begins at the end mark; where there is none, on a new line; and where no
+    line ever broke, with the vocabulary's first token.
+
+    Raises:
+        ValueError: a text that this tokenizer cannot encode, or makes nothing of.
+    """
+    end, ids = tokenizer.end_id, tokenizer.encode(text)
+    if end is not None and (not ids or isinstance(tokenizer, WordTokenizer)):
+        return ids if ids[:1] == [end] else [end, *ids]
+    if not text and isinstance(tokenizer, CharTokenizer):
+        ids = tokenizer.encode("\n") if "\n" in tokenizer.characters else [0]
+    if not ids:
+        raise ValueError(
+            f"expected a text with at least one token, got {text!r}: this tokenizer has "
+            f"no end-of-document token to start from"
+        )
+    return ids
+
+
 def stream(
     model: GPT,
     tokenizer: Tokenizer,
@@ -223,28 +226,18 @@ def stream(
     """The continuation of a text, piece by piece as it is drawn.
 
     It ends before the first of the texts in `stop`, at the tokenizer's end of
-    document, or after `max_new_tokens`. An empty text starts a new document.
+    document, or after `max_new_tokens`. `prompt_ids` says what the model reads.
 
     Raises:
-        ValueError: as `generate`; an empty text where the tokenizer has no end of
-            document to start from; an empty text in `stop`.
+        ValueError: as `generate` and `prompt_ids`; an empty text in `stop`.
     """
     if "" in stop:
         raise ValueError("expected texts to stop at, got an empty one: leave it out")
-    end = tokenizer.end_id
-    prompt = tokenizer.encode(text)
-    if not prompt and end is not None:
-        prompt = [end]
-    if not prompt:
-        raise ValueError(
-            "expected a text with at least one token, got an empty one: this "
-            "tokenizer has no end-of-document token to start from"
-        )
-    rows = checked(model, [torch.tensor(prompt)], max_new_tokens)
+    end, prompt = tokenizer.end_id, prompt_ids(tokenizer, text)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     steps = decode(
         model,
-        rows,
+        [prompt],
         max_new_tokens=max_new_tokens,
         sampler=sampler,
         stop=() if end is None else (end,),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from minigpt.cli import main
 from minigpt.data import Batch
 from minigpt.hardware import choose
 from minigpt.model import GPT, GPTConfig
@@ -159,3 +160,13 @@ def test_a_mistake_is_one_sentence(options, words):
 
 def test_bytes_read_well():
     assert [size(x) for x in (12.0, 3.5e3, 80e9)] == ["12 bytes", "3.5 kB", "80 GB"]
+
+
+def test_the_command_line_plans_and_refuses(capsys):
+    asked = "plan --preset gpt3-175b --gpus 1024 --tokens 300e9 --recompute"
+    assert main(asked.split()) == 0
+    said = capsys.readouterr().out
+    assert "174,604,259,328 parameters" in said
+    assert "3.19e+23 FLOPs for 3e+11 tokens" in said
+    assert main(["plan", "--mfu", "2"]) == 2
+    assert "expected an mfu" in capsys.readouterr().err
