@@ -6,14 +6,16 @@ These names are the public face. They live in the modules named after their chap
 
 from minigpt import stories
 from minigpt.checkpoint import Pretrained, save_pretrained
-from minigpt.data import Task, encode_text, load_task
+from minigpt.data import encode_text
 from minigpt.generate import beam_search, complete, generate_batch, stream
+from minigpt.labelled import Example, Leak, Span, Task
 from minigpt.model import GPT, GPTConfig
 from minigpt.pretrained import load_pretrained
 from minigpt.regret import Regret, xray
 from minigpt.run import StepRecord, TrainConfig
 from minigpt.sampling import Greedy, RepetitionPenalty, Temperature, TopK, TopP
 from minigpt.subword import BPETokenizer
+from minigpt.tasks import load_task
 from minigpt.texts import Text, load_text
 from minigpt.tokenizer import CharTokenizer, WordTokenizer, load_tokenizer
 from minigpt.train import (
@@ -31,11 +33,14 @@ __all__ = [
     "BPETokenizer",
     "CharTokenizer",
     "Diverged",
+    "Example",
     "GPTConfig",
     "Greedy",
+    "Leak",
     "Pretrained",
     "Regret",
     "RepetitionPenalty",
+    "Span",
     "StepRecord",
     "Task",
     "Temperature",

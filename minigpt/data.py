@@ -11,7 +11,7 @@ that was killed continue as if it had not been. Letters: B batch, T positions, N
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int, Integer
@@ -31,13 +31,24 @@ def encode_text(text: Text, part: str, tokenizer: Tokenizer) -> Integer[Tensor, 
     """
     if text.end is None:
         return torch.tensor(tokenizer.encode(part), dtype=torch.int32)
-    special = tokenizer.special_tokens.get(text.end)
-    end = tokenizer.encode(text.end) if special is None else [special]
+    end = end_mark(tokenizer, text.end, packed=text.packed)
     documents = (tokenizer.encode(d) for d in text.documents(part))
     if text.packed:
         flat = [*end, *(i for d in documents for i in (*d, *end))]
         return torch.tensor(flat, dtype=torch.int32)
     return pad_rows([[*end, *d, *end] for d in documents])
+
+
+def end_mark(tokenizer: Tokenizer, end: str, *, packed: bool) -> list[int]:
+    """The tokens between two documents: the special token, if there is one.
+
+    Packed documents are parted by a line break elsewhere: spelt out, the mark would be
+    thirteen characters to learn.
+    """
+    special = tokenizer.special_tokens.get(end)
+    if special is not None:
+        return [special]
+    return tokenizer.encode("\n" if packed else end)
 
 
 def pad_rows(rows: Sequence[Sequence[int]]) -> Int[Tensor, "N L"]:
@@ -189,24 +200,3 @@ def make_batches(
     """Windows of running text (N,), or whole stories (N, L)."""
     kind = Windows if tokens.ndim == 1 else Stories
     return kind(tokens, context_length=context_length, batch_size=batch_size, seed=seed)
-
-
-class Task(NamedTuple):
-    """A labelled task: its three parts and the names of its labels."""
-
-    train: list[tuple[str, int]]
-    validation: list[tuple[str, int]]
-    test: list[tuple[str, int]]
-    labels: tuple[str, ...]
-
-
-def load_task(source: Any) -> Task:
-    """A labelled task by name, path or `datasets.Dataset`.
-
-    Raises:
-        NotImplementedError: always, in this version.
-    """
-    raise NotImplementedError(
-        "expected load_task to be built, got version 0.1, where it is not yet: "
-        "fine-tuning joins with chapter 10"
-    )

@@ -9,7 +9,6 @@ from minigpt.data import (
     Stories,
     Windows,
     encode_text,
-    load_task,
     make_batches,
     pad_rows,
     shift,
@@ -121,8 +120,3 @@ def test_text_and_stories_that_do_not_fit_are_refused():
         make_batches(torch.ones(3, 7, dtype=torch.int), context_length=5, batch_size=1)
     next(make_batches(torch.arange(6), context_length=5, batch_size=1))
     next(make_batches(torch.ones(3, 6).int(), context_length=5, batch_size=1))
-
-
-def test_tasks_say_that_they_are_not_built():
-    with pytest.raises(NotImplementedError, match="fine-tuning joins with chapter 10"):
-        load_task("banking77")

@@ -41,7 +41,7 @@ FACE = {
     "subword:BPETokenizer.encode_bytes": "self text",
     "subword:BPETokenizer.decode_bytes": "self ids",
     "texts:load_text": "name",
-    "data:load_task": "source",
+    "tasks:load_task": "source",
     "stories:generate": "seed",
     "stories:surprisal": "text",
     "regret:xray": "model tokenizer story",
@@ -133,11 +133,6 @@ def test_a_readers_own_folder_goes_before_a_shipped_name(tmp_path, monkeypatch):
     minigpt.save_pretrained(model, None, "minigpt-stories")
     with pytest.warns(UserWarning, match="no tokenizer beside the model in"):
         assert minigpt.load_pretrained("minigpt-stories").model.config.d_model == 12
-
-
-def test_tasks_are_not_built_yet():
-    with pytest.raises(NotImplementedError, match="fine-tuning joins with chapter 10"):
-        minigpt.load_task("banking77")
 
 
 def test_a_saved_folder_loads_in_eval_mode(tmp_path):

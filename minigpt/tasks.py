@@ -1,0 +1,136 @@
+"""Chapter 10. Tasks: found by name or by path, checked, and split once.
+
+`load_task` knows tasks drawn from the stories, real ones by name (looked for below the
+folder that MINIGPT_DATA names, then on the Hugging Face hub), and the reader's own
+tables and rows.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minigpt.labelled import Examples, Kind, Task
+from minigpt.published import SOURCES, Source
+from minigpt.rows import Row, read_rows, to_examples, with_names
+from minigpt.splits import make_task
+
+# What others call the parts.
+ALIASES = {"dev": "validation", "valid": "validation", "val": "validation"}
+
+
+def task_names() -> tuple[str, ...]:
+    """Every name that `load_task` knows."""
+    return tuple(SOURCES)
+
+
+def load_task(
+    source: Any, *, kind: Kind | None = None, held_out: float = 0.1, seed: int = 0
+) -> Task:
+    """A labelled task by name, by path, or from rows.
+
+    Rows are a `datasets.Dataset`, or anything that yields (text, label) or mappings; a
+    `DatasetDict`, or any mapping from part to path or rows, has its own split.
+
+    Args:
+        source: a name, a .csv, .tsv, .jsonl or .json file, or rows.
+        kind: what the labels are, where the columns do not say it (1 to 5 stars are
+            classes unless kind="number").
+        held_out: how much is validation and test where no part is published.
+        seed: draws those parts.
+
+    Raises:
+        FileNotFoundError: the name or path leads nowhere; says where it was looked for.
+        ValueError: something is wrong with a row, a label or a part.
+    """
+    if not isinstance(source, (str, Path)):
+        name = "the rows"
+    elif str(source) in SOURCES:
+        if kind is not None:
+            raise ValueError(
+                f"expected no kind for {str(source)!r}, got {kind!r}: its kind is known"
+            )
+        return _named(str(source), SOURCES[str(source)], held_out, seed)
+    else:
+        name, source = Path(source).stem, {"all": Path(source)}
+    kind, parts = _own(source, name, kind)
+    return make_task(name, kind, parts, held_out=held_out, seed=seed)
+
+
+def _own(source: Any, name: str, kind: Kind | None) -> tuple[Kind, dict[str, Examples]]:
+    """The reader's parts, each from a file or from rows."""
+    given = source if isinstance(source, Mapping) else {"all": source}
+    parts: dict[str, Examples] = {}
+    for part, rows in given.items():
+        where = name if len(given) == 1 else f"{part} of {name}"
+        if isinstance(rows, (str, Path)):
+            rows, where = _from_path(Path(rows)), str(rows)
+        kind, parts[ALIASES.get(part, part)] = to_examples(rows, where, kind)
+    if kind is None:
+        raise ValueError(f"expected rows in {name}, got no part: give at least one")
+    return kind, {"all": parts["train"]} if parts.keys() == {"train"} else parts
+
+
+def _from_path(path: Path) -> list[Row]:
+    if path.is_file():
+        return read_rows(path)
+    raise FileNotFoundError(
+        f"expected a file or one of {', '.join(task_names())}, got {str(path)!r}: "
+        f"check the path, or choose a name from the list"
+    )
+
+
+def _named(name: str, source: Source, held_out: float, seed: int) -> Task:
+    published = _published(name, source)
+    parts: dict[str, Examples] = {}
+    left_out = 0
+    for part, rows in published.items():
+        converted = [list(source.convert(row)) for row in rows]
+        left_out += sum(not found for found in converted)
+        own = [row for found in converted for row in found]
+        _, parts[part] = to_examples(own, f"{part} of {name}", source.kind)
+    said = f"{left_out} published rows left out"
+    note = "; ".join(filter(None, (source.note, said if left_out else "")))
+    return make_task(name, source.kind, parts, held_out=held_out, seed=seed, note=note)
+
+
+def _published(name: str, source: Source) -> dict[str, list[Row]]:
+    data = os.environ.get("MINIGPT_DATA")
+    local = None if data is None else Path(data) / (source.folder or name)
+    if local is not None and source.files and local.is_dir():
+        try:
+            return {
+                part: [row for file in files for row in source.read(local / file)]
+                for part, files in source.files.items()
+            }
+        except FileNotFoundError as error:
+            why = f"no {Path(str(error.filename)).name} there"
+            raise FileNotFoundError(_absent(name, source, local, why)) from None
+    if source.hub is None:
+        raise FileNotFoundError(_absent(name, source, local, ""))
+    try:
+        import datasets
+
+        loaded: Any = datasets.load_dataset(
+            source.hub, source.config, revision=source.revision
+        )
+        splits = source.splits or {}
+        return {part: list(with_names(loaded[s])) for part, s in splits.items()}
+    except Exception as error:
+        # Whatever the hub's client raises (no network, a renamed set), the reader
+        # needs the same three facts: the name, where it was looked for, what to do.
+        why = f"the hub's {source.hub}: {type(error).__name__}"
+        raise FileNotFoundError(_absent(name, source, local, why)) from error
+
+
+def _absent(name: str, source: Source, local: Path | None, why: str) -> str:
+    looked = "MINIGPT_DATA (not set)" if local is None else str(local)
+    files = [file for some in (source.files or {}).values() for file in some]
+    get = (
+        f"put {', '.join(files)} from {source.home} into a folder "
+        f"{source.folder or name} and set MINIGPT_DATA to the folder around it"
+        if files
+        else "connect to the network once"
+    )
+    looked = ", and in ".join(filter(None, (looked, why)))
+    return f"expected data set {name!r}, looked in {looked}, in vain: {get}"
