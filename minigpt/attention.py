@@ -267,8 +267,15 @@ class CausalSelfAttention(nn.Module):
         window = None if self.window is None or self.window >= n_key else self.window
         if real is None and window is None:
             return None
-        allowed = causal_mask(n_query, n_key, window=window, device=device)
-        return allowed if real is None else allowed & real[:, None, None, :]
+        if real is None:
+            return causal_mask(n_query, n_key, window=window, device=device)
+        allowed = causal_mask(n_query, n_key, device=device) & real[:, None, None, :]
+        if window is None:
+            return allowed
+        # A band counts tokens, not columns: padding may stand between two of them.
+        place = real.cumsum(-1)
+        near = place[:, -n_query:, None] - place[:, None, :] < window
+        return allowed & near[:, None]
 
     def forward(
         self,

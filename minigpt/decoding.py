@@ -53,11 +53,7 @@ def padded(
 
 
 class Window:
-    """What the model sees of each row: at most its context, read once with a cache.
-
-    Raises:
-        ValueError: padding on the right for a model with banded layers.
-    """
+    """What the model sees of each row: at most its context, read once with a cache."""
 
     def __init__(
         self,
@@ -71,11 +67,6 @@ class Window:
         self.model = model
         self.padding = padding
         self.tokens, self.mask = padded(rows, padding)
-        if self.mask is not None and padding == "right" and model.config.band:
-            raise ValueError(
-                'expected padding="left" for a model with banded layers, got "right": '
-                "a band counts columns, and padding would stand inside it"
-            )
         longest = self.tokens.shape[1] + max_new_tokens
         capacity = min(longest, model.config.context_length)
         self.cache = model.new_cache(len(rows), capacity) if use_cache else None
@@ -121,38 +112,47 @@ class Window:
             self.cache.select(keep)
 
 
-def checked(model: GPT, rows: Sequence[Tensor], max_new_tokens: int) -> list[Tensor]:
+def checked(
+    model: GPT,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    stop: Sequence[int] = (),
+) -> list[Int[Tensor, " T"]]:
     """The prompts on the model's device, or one sentence on what is wrong with them.
 
     Raises:
-        ValueError: no prompt, an empty or too long one, ids outside the vocabulary, or
-            a negative max_new_tokens.
+        ValueError: no prompt, an empty or too long one, ids outside the vocabulary
+            (those of `stop` too), or a negative max_new_tokens.
     """
-    config = model.config
+    context, most = model.config.context_length, model.config.vocab_size - 1
     if max_new_tokens < 0:
         raise ValueError(f"expected max_new_tokens of at least 0, got {max_new_tokens}")
-    if not rows:
+    if not prompts:
         raise ValueError("expected at least one prompt, got none")
-    for row in rows:
-        if not 1 <= len(row) <= config.context_length:
-            raise ValueError(
-                f"expected prompts of 1 to {config.context_length} tokens (the "
-                f"model's context_length), got one of {len(row)}: shorten it, or pass "
-                f"its end"
-            )
-        if not 0 <= int(row.min()) <= int(row.max()) < config.vocab_size:
-            raise ValueError(
-                f"expected token ids from 0 to {config.vocab_size - 1}, got "
-                f"{int(row.min())} to {int(row.max())}: encode the prompt with the "
-                f"model's own tokenizer"
-            )
     device = next(model.parameters()).device
-    return [row.to(device, torch.long) for row in rows]
+    rows = [torch.as_tensor(row, dtype=torch.long, device=device) for row in prompts]
+    for row in rows:
+        if not 1 <= len(row) <= context:
+            raise ValueError(
+                f"expected prompts of 1 to {context} tokens (the model's "
+                f"context_length), got one of {len(row)}: shorten it, or pass its end"
+            )
+        if not 0 <= int(row.min()) <= int(row.max()) <= most:
+            raise ValueError(
+                f"expected token ids from 0 to {most}, got {int(row.min())} to "
+                f"{int(row.max())}: encode the prompt with the model's own tokenizer"
+            )
+    if not all(0 <= i <= most for i in stop):
+        raise ValueError(
+            f"expected tokens to stop at from 0 to {most}, got {list(stop)}: no other "
+            f"is ever drawn"
+        )
+    return rows
 
 
 def decode(
     model: GPT,
-    rows: list[Tensor],
+    prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
     sampler: Sampler,
@@ -161,10 +161,32 @@ def decode(
     use_cache: bool,
     padding: Padding = "left",
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Steps: which rows still run, and the token that each of them got."""
+    """Steps: which rows still run, and the token that each of them got.
+
+    What is wrong with the request is said at once, not at the first step.
+
+    Raises:
+        ValueError: as `checked`; a number of generators that is not that of prompts.
+    """
+    rows = checked(model, prompts, max_new_tokens, stop)
+    if isinstance(generator, Sequence) and len(generator) != len(rows):
+        raise ValueError(
+            f"expected one generator for all rows or one for each of {len(rows)}, got "
+            f"{len(generator)}"
+        )
     window = Window(model, rows, max_new_tokens, use_cache=use_cache, padding=padding)
+    return _steps(window, max_new_tokens, sampler, frozenset(stop), generator)
+
+
+def _steps(
+    window: Window,
+    max_new_tokens: int,
+    sampler: Sampler,
+    stop: frozenset[int],
+    generator: Generators,
+) -> Iterator[tuple[list[int], list[int]]]:
     history = window.tokens
-    active = list(range(len(rows)))
+    active = list(range(len(history)))
     for step in range(max_new_tokens):
         logits = sampler(window.logits(), history)
         if isinstance(sampler, Greedy):

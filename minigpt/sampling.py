@@ -54,16 +54,17 @@ class Temperature(_Composable):
     """Divide the logits by t: below 1 surer, above 1 bolder.
 
     Raises:
-        ValueError: a temperature that is not a positive number.
+        ValueError: a temperature below 1e-6, or one that is no number.
     """
 
     t: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.t < float("inf"):
+        # Divided by less, a logit could pass the largest number that float32 holds.
+        if not 1e-6 <= self.t < float("inf"):
             raise ValueError(
-                f"expected a temperature above 0, got {self.t}: for no randomness at "
-                f"all choose Greedy()"
+                f"expected a temperature above 0 (1e-6 at least), got {self.t}: for no "
+                f"randomness at all choose Greedy()"
             )
 
     def __call__(
@@ -84,7 +85,10 @@ class TopK(_Composable):
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ValueError(f"expected top-k to keep at least 1 token, got {self.k}")
+            raise ValueError(
+                f"expected top-k to keep at least 1 token, got {self.k}: give a number "
+                f"of tokens, or choose TopP for a probability"
+            )
 
     def __call__(
         self, logits: Float[Tensor, "B V"], tokens: Int[Tensor, "B S"]
@@ -106,7 +110,8 @@ class TopP(_Composable):
     def __post_init__(self) -> None:
         if not 0 < self.p <= 1:
             raise ValueError(
-                f"expected top-p to hold a probability in (0, 1], got {self.p}"
+                f"expected top-p to hold a probability in (0, 1], got {self.p}: give a "
+                f"share such as 0.9, or choose TopK for a number of tokens"
             )
 
     def __call__(
@@ -135,7 +140,10 @@ class RepetitionPenalty(_Composable):
 
     def __post_init__(self) -> None:
         if not 0 < self.r < float("inf"):
-            raise ValueError(f"expected a repetition penalty above 0, got {self.r}")
+            raise ValueError(
+                f"expected a repetition penalty above 0, got {self.r}: 1 changes "
+                f"nothing, and above 1 what occurred becomes less likely"
+            )
 
     def __call__(
         self, logits: Float[Tensor, "B V"], tokens: Int[Tensor, "B S"]
@@ -154,6 +162,9 @@ def draw(
     One uniform number u for a row: the answer is the first token at which the
     probabilities, added up, pass u. A generator for each row makes the rows
     independent of each other.
+
+    Raises:
+        ValueError: no token is possible.
     """
     # On the CPU, so that a seed draws the same u whatever device the model is on.
     if generator is None or isinstance(generator, torch.Generator):
@@ -169,6 +180,11 @@ def draw(
     precise = torch.float32 if logits.device.type == "mps" else torch.float64
     total = logits.softmax(-1, dtype=precise).cumsum(-1)
     end = total[:, -1:]
+    if end.isnan().any():
+        raise ValueError(
+            "expected a chance for at least one token, got none (or nan): the samplers "
+            "ruled every token out, or the model's weights are no numbers"
+        )
     picks = torch.searchsorted(total, u.to(total)[:, None] * end, right=True)
     # u · end may round up to the end itself: the last possible token, not one after it.
     return picks.minimum((total < end).sum(-1, keepdim=True))[:, 0]

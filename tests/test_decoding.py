@@ -120,18 +120,29 @@ def test_bad_prompts_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one prompt, got none"):
         checked(model, [], 1)
     with pytest.raises(ValueError, match=r"prompts of 1 to 8 tokens .* got one of 9:"):
-        checked(model, rows([1], [1] * 9), 1)
-    with pytest.raises(ValueError, match="got one of 0:"):
-        checked(model, rows([]), 1)
+        checked(model, [[1], [1] * 9], 1)
+    with pytest.raises(ValueError, match="got one of 0: shorten it, or pass its end"):
+        checked(model, [[]], 1)
     with pytest.raises(ValueError, match="ids from 0 to 10, got 1 to 11: encode"):
-        checked(model, rows([1, 11]), 1)
+        checked(model, [[1, 11]], 1)
     with pytest.raises(ValueError, match="ids from 0 to 10, got -1 to 3"):
-        checked(model, rows([-1, 3]), 1)
+        checked(model, [[-1, 3]], 1)
     with pytest.raises(ValueError, match="max_new_tokens of at least 0, got -1"):
-        checked(model, rows([1]), -1)
+        checked(model, [[1]], -1)
+    with pytest.raises(ValueError, match=r"stop at from 0 to 10, got \[3, 11\]: no"):
+        checked(model, [[1]], 1, stop=[3, 11])
 
 
-def test_right_padding_is_refused_where_it_would_stand_in_a_band() -> None:
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_a_band_counts_tokens_wherever_the_padding_stands(padding: str) -> None:
     model = small(band=2)
-    with pytest.raises(ValueError, match='expected padding="left" for a model with'):
-        Window(model, rows([1, 2], [3]), 5, use_cache=True, padding="right")
+    texts = [[1, 2, 3, 4, 5], [6, 7], [8]]
+    with reading(model):
+        window = Window(model, rows(*texts), 9, use_cache=True, padding=padding)
+        alone = [Window(model, rows(t), 9, use_cache=True) for t in texts]
+        for pick in (3, 1, 4, 1, 5):  # past the context of 8 too
+            each = torch.cat([own.logits() for own in alone])
+            torch.testing.assert_close(window.logits(), each)
+            window.append(torch.tensor([pick] * 3))
+            for own in alone:
+                own.append(torch.tensor([pick]))

@@ -18,11 +18,12 @@ from minigpt.generate import (
     complete,
     generate,
     generate_batch,
+    prompt_ids,
     stream,
 )
 from minigpt.model import GPT, GPTConfig
 from minigpt.subword import BPETokenizer
-from minigpt.tokenizer import CharTokenizer
+from minigpt.tokenizer import CharTokenizer, WordTokenizer
 
 LETTERS = CharTokenizer.train("abcdefghijk")
 SAMPLER = Temperature(0.9) | TopK(5)
@@ -169,10 +170,11 @@ def test_cached_equals_uncached_for_500_tokens() -> None:
 @pytest.mark.parametrize("padding", ["left", "right"])
 @pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("sampler", [Greedy(), SAMPLER], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("band", [None, 3])
 def test_a_batch_equals_its_prompts_one_by_one(
-    padding: str, use_cache: bool, sampler: Sampler
+    padding: str, use_cache: bool, sampler: Sampler, band: int | None
 ) -> None:
-    model = small()
+    model = small(band=band)
     prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 1, 2], [3, 3]]
     together = generate_batch(
         model,
@@ -253,6 +255,8 @@ def test_generation_may_be_asked_for_nothing() -> None:
     assert torch.equal(generate(model, tokens, max_new_tokens=0), tokens)
     assert torch.equal(beam_search(model, tokens, max_new_tokens=0), tokens)
     assert generate_batch(model, [], max_new_tokens=3) == []
+    none = torch.empty(0, 2, dtype=torch.long)
+    assert torch.equal(generate(model, none, max_new_tokens=3), none)
 
 
 @pytest.mark.gpu
@@ -344,6 +348,34 @@ def test_text_ends_at_the_end_of_a_document_and_may_begin_there() -> None:
     assert complete(model, tokenizer, "", max_new_tokens=5) == "yyyyy"
 
 
+WORDS = WordTokenizer(["<|endoftext|>", *"abcdefghij"])
+
+
+def test_a_prompt_is_read_as_training_showed_it() -> None:
+    """Stories begin after their mark; running text is cut anywhere."""
+    assert prompt_ids(WORDS, "a b") == [0, 1, 2]
+    assert prompt_ids(WORDS, "<|endoftext|> a b") == [0, 1, 2]  # once
+    assert prompt_ids(WORDS, "") == [0]
+    pairs = BPETokenizer.train(["x"], vocab_size=257)
+    assert prompt_ids(pairs, "xy") == pairs.encode("xy")
+    assert prompt_ids(pairs, "") == [pairs.end_id]
+    assert prompt_ids(LETTERS, "abc") == [0, 1, 2]
+    assert prompt_ids(LETTERS, "") == [0]
+    assert prompt_ids(CharTokenizer.train("a\nb"), "") == [0]
+    assert prompt_ids(CharTokenizer.train("\t\nab"), "") == [1]
+    plain = BPETokenizer.train(["x"], vocab_size=256, special_tokens=())
+    with pytest.raises(ValueError, match="text with at least one token, got '': this"):
+        prompt_ids(plain, "")
+
+
+def test_what_a_prompt_is_read_after_is_no_part_of_the_answer() -> None:
+    model = small()
+    new = generate(model, torch.tensor([[0, 1, 2]]), max_new_tokens=5, stop=[0])
+    new_words = WORDS.decode(new[0]).removesuffix("<|endoftext|>")
+    assert complete(model, WORDS, "a b", max_new_tokens=5) == new_words
+    assert "".join(stream(model, WORDS, "a b", max_new_tokens=5)) == new_words[3:]
+
+
 def test_impossible_requests_are_refused() -> None:
     model, tokens = small(), torch.tensor([[1, 2]])
     with pytest.raises(
@@ -354,8 +386,15 @@ def test_impossible_requests_are_refused() -> None:
         generate(model, torch.zeros(1, 9, dtype=torch.long), max_new_tokens=1)
     with pytest.raises(ValueError, match="n_beam of at least 1, got 0"):
         beam_search(model, tokens, max_new_tokens=1, n_beam=0)
-    with pytest.raises(ValueError, match="text with at least one token, got an empty"):
-        complete(model, LETTERS, "")
+    with pytest.raises(ValueError, match="length_penalty to be a number, got nan: 0"):
+        beam_search(model, tokens, max_new_tokens=1, length_penalty=float("nan"))
+    for ask in (generate, beam_search):
+        with pytest.raises(ValueError, match=r"to stop at from 0 to 10, got \[11\]"):
+            ask(model, tokens, max_new_tokens=1, stop=[11])
+    with pytest.raises(ValueError, match=r"one generator .* of 2, got 1"):
+        generate_batch(model, [[1], [2]], max_new_tokens=1, generator=[seeded(0)])
+    with pytest.raises(ValueError, match=r"prompts of 1 to 8 tokens .* got one of 9:"):
+        complete(model, LETTERS, "abcabcabc")
     with pytest.raises(ValueError, match="texts to stop at, got an empty one"):
         stream(model, LETTERS, "a", stop=[""])
     with pytest.raises(ValueError, match="got 'z' at position 1"):

@@ -165,14 +165,16 @@ def test_no_u_however_extreme_draws_an_impossible_token(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Temperature(0.0), r"temperature above 0, got 0\.0: .* Greedy\(\)"),
-        (lambda: Temperature(-1.0), "temperature above 0, got -1"),
-        (lambda: Temperature(INF), "temperature above 0, got inf"),
-        (lambda: Temperature(float("nan")), "temperature above 0, got nan"),
-        (lambda: TopK(0), "at least 1 token, got 0"),
-        (lambda: TopP(0.0), r"probability in \(0, 1\], got 0"),
-        (lambda: TopP(1.5), r"probability in \(0, 1\], got 1\.5"),
-        (lambda: RepetitionPenalty(0.0), "penalty above 0, got 0"),
+        (lambda: Temperature(0.0), r"above 0 \(1e-6 at least\), got 0\.0: .* Greedy"),
+        (lambda: Temperature(1e-38), r"temperature above 0 .*, got 1e-38: for no"),
+        (lambda: Temperature(-1.0), r"temperature above 0 .*, got -1\.0: for no"),
+        (lambda: Temperature(INF), "temperature above 0 .*, got inf: for no"),
+        (lambda: Temperature(float("nan")), "temperature above 0 .*, got nan: for no"),
+        (lambda: TopK(0), "at least 1 token, got 0: give a number of tokens"),
+        (lambda: TopP(0.0), r"probability in \(0, 1\], got 0\.0: give a share"),
+        (lambda: TopP(1.5), r"probability in \(0, 1\], got 1\.5: give a share"),
+        (lambda: TopP(float("nan")), r"probability in \(0, 1\], got nan: give a"),
+        (lambda: RepetitionPenalty(0.0), r"penalty above 0, got 0\.0: 1 changes nothi"),
     ],
 )
 def test_impossible_settings_are_refused(
@@ -180,3 +182,20 @@ def test_impossible_settings_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_coldest_temperature_is_greedy_and_the_hottest_uniform() -> None:
+    logits = 50 * torch.randn(20, 11)
+    none = NONE.expand(20, 1)
+    cold = draw(Temperature(1e-6)(logits, none))
+    assert torch.equal(cold, logits.argmax(-1))
+    hot = Temperature(1e30)(logits, none).softmax(-1)
+    torch.testing.assert_close(hot, torch.full_like(hot, 1 / 11))
+
+
+def test_a_draw_from_nothing_is_refused() -> None:
+    nothing = torch.tensor([[0.0, 1.0], [-INF, -INF]])
+    with pytest.raises(ValueError, match="a chance for at least one token, got none"):
+        draw(nothing)
+    with pytest.raises(ValueError, match=r"got none \(or nan\): the samplers ruled"):
+        draw(torch.tensor([[0.0, float("nan")]]))
