@@ -206,8 +206,8 @@ def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
         ids = tokenizer.encode("\n") if "\n" in tokenizer.characters else [0]
     if not ids:
         raise ValueError(
-            f"expected a text with at least one token, got {text!r}: this tokenizer has "
-            f"no end-of-document token to start from"
+            f"expected a text with at least one token, got {text!r}: this tokenizer "
+            f"has no end-of-document token to start from"
         )
     return ids
 

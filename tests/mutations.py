@@ -66,6 +66,11 @@ MUTATIONS: list[Mutation] = [
             "part.unflatten(-1, (-1, self.n_head)).permute(0, 3, 1, 2)",
         ),
         (
+            "band-counts-columns",
+            "place = real.cumsum(-1)",
+            "place = torch.ones_like(real).cumsum(-1)",
+        ),
+        (
             "keys-for-values",
             "self._keys[layer, :, :, :end], self._values[layer, :, :, :end]",
             "self._keys[layer, :, :, :end], self._keys[layer, :, :, :end]",
@@ -230,6 +235,11 @@ MUTATIONS: list[Mutation] = [
             "(before + probabilities >= self.p) & (before > 0)",
         ),
         (
+            "penalty-helps-the-unlikely",
+            "torch.where(seen > 0, seen / self.r, seen * self.r)",
+            "seen / self.r",
+        ),
+        (
             "samplers-in-reverse",
             "for sampler in self.samplers:",
             "for sampler in reversed(self.samplers):",
@@ -250,9 +260,38 @@ MUTATIONS: list[Mutation] = [
             "            pass\n",
         ),
         (
+            "whole-context-kept",
+            "row[-max(1, context // 2) :]",
+            "row[-context:]",
+        ),
+        (
+            "stops-not-checked",
+            "if not all(0 <= i <= most for i in stop):",
+            "if not all(0 <= i for i in stop):",
+        ),
+        (
             "finished-rows-kept-in-the-cache",
             "            self.cache.select(keep)\n",
             "            pass\n",
+        ),
+    ),
+    *_in(
+        "generate.py",
+        "generate",
+        (
+            "story-without-its-mark",
+            "if end is not None and (not ids or isinstance(tokenizer, WordTokenizer)):",
+            "if end is not None and not ids:",
+        ),
+        (
+            "beam-score-not-normalised",
+            "done.append((total / n**length_penalty, [*texts[beam], token]))",
+            "done.append((total, [*texts[beam], token]))",
+        ),
+        (
+            "longest-stop-first",
+            "yield held[: min(found)]",
+            "yield held[: max(found)]",
         ),
     ),
     *_in(
