@@ -101,9 +101,8 @@ def _json_lines(whole: str, path: Path) -> list[Row]:
 def _json(whole: str, path: Path) -> list[Row]:
     rows = _parsed(whole, str(path)) if whole.strip() else []
     if not isinstance(rows, list):
-        raise ValueError(
-            f"expected a list of rows in {path}, got {type(rows).__name__}"
-        )
+        kind = type(rows).__name__
+        raise ValueError(f"expected a list of rows in {path}, got one {kind}: list it")
     for number, row in enumerate(rows, start=1):
         _check_object(row, f"row {number} of {path}")
     return rows

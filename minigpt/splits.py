@@ -4,6 +4,8 @@ A split keeps together what belongs together, and says how it came about. Each c
 is cut by itself (the split is *stratified*), so that a rare one is in every part.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from minigpt.labelled import (
@@ -15,6 +17,9 @@ from minigpt.labelled import (
     Task,
     shuffled,
 )
+
+# Kinds whose labels have names; the others have numbers, texts or positions.
+NAMED = ("classes", "multilabel", "tags", "spans")
 
 
 def make_task(
@@ -90,27 +95,27 @@ def split(
     *,
     seed: int = 0,
 ) -> list[Examples]:
-    """Cut into a first part and held-out ones, alike in their classes.
+    """Cut into a first part and held-out ones, alike in their labels.
 
     Examples with the same text stay together: the questions about one paragraph, the
     hypotheses about one premise. A text's hash decides, so that the order of the rows
-    does not, and each class gives every part at least one text.
+    does not, and each class gives every part at least one text. Where an example has
+    several labels, the rarest of them counts; one that is too rare stays in train.
 
     Raises:
         ValueError: a class with fewer texts than there are parts.
     """
-    groups: dict[str, list[int]] = {}
-    for i, example in enumerate(examples):
-        groups.setdefault(example.text.strip(), []).append(i)
-    strata: dict[str, list[str]] = {}
-    for text, members in groups.items():
-        label = examples[members[0]].label if kind == "classes" else ""
-        strata.setdefault(str(label), []).append(text)
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.text.strip(), []).append(example)
+    strata = _strata(groups, kind)
     n_parts = 1 + len(held_out)
+    small = {label: len(texts) for label, texts in strata.items()}
+    small = {label: n for label, n in small.items() if n < n_parts}
+    if small and (kind == "classes" or len(small) == len(strata)):
+        raise ValueError(_too_few(name, n_parts, small, kind))
     part_of: dict[str, int] = {}
-    for texts in strata.values():
-        if len(texts) < n_parts:
-            raise ValueError(_too_few(name, n_parts, strata, kind))
+    for texts in (texts for label, texts in strata.items() if label not in small):
         ordered = [texts[i] for i in shuffled(texts, seed)]
         for part, share in enumerate(held_out, start=1):
             n = max(1, round(share * len(texts)))
@@ -122,13 +127,22 @@ def split(
     return parts
 
 
-def _too_few(
-    name: str, n_parts: int, strata: Mapping[str, Sequence[str]], kind: Kind
-) -> str:
-    rare = {label: len(t) for label, t in strata.items() if len(t) < n_parts}
-    label, n = min(rare.items(), key=lambda item: (item[1], item[0]))
-    what = f"with label {label!r}" if kind == "classes" else "in it"
-    more = f" (and of {len(rare) - 1} other labels)" if len(rare) > 1 else ""
+def _strata(groups: Mapping[str, Examples], kind: Kind) -> dict[str, list[str]]:
+    """The texts of each label, every text once."""
+    often = Counter(n for some in groups.values() for e in some for n in _raw_names(e))
+    strata: dict[str, list[str]] = {}
+    for text, members in groups.items():
+        names = [name for e in members for name in _raw_names(e)] or [""]
+        first = names[0] if kind == "classes" else min(names, key=lambda n: often[n])
+        label = first if kind in NAMED else ""
+        strata.setdefault(label, []).append(text)
+    return strata
+
+
+def _too_few(name: str, n_parts: int, small: Mapping[str, int], kind: Kind) -> str:
+    label, n = min(small.items(), key=lambda item: (item[1], item[0]))
+    what = f"with label {label!r}" if kind in NAMED else "in it"
+    more = f" (and of {len(small) - 1} other labels)" if len(small) > 1 else ""
     return (
         f"expected at least {n_parts} different texts of each label in {name}, one for "
         f"each part, got {n} {what}{more}: bring more, leave it out, or, if labels are "
@@ -139,7 +153,7 @@ def _too_few(
 def _label_names(
     name: str, kind: Kind, train: Examples, validation: Examples, test: Examples
 ) -> tuple[str, ...]:
-    if kind not in ("classes", "multilabel", "tags", "spans"):
+    if kind not in NAMED:
         return ()
     parts = zip(PARTS, (train, validation, test), strict=True)
     found = {part: {n for e in some for n in _raw_names(e)} for part, some in parts}
@@ -171,9 +185,10 @@ def _natural(name: str) -> tuple[int, float, str]:
     ['9', '10', 'a', 'b']
     """
     try:
-        return (0, float(name), name) if float(name) == float(name) else (1, 0, name)
+        number = float(name)
     except ValueError:
-        return (1, 0, name)
+        return (1, 0.0, name)
+    return (1, 0.0, name) if math.isnan(number) else (0, number, name)
 
 
 def _indexed(example: Example, kind: Kind, index: Mapping[str, int]) -> Example:

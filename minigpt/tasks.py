@@ -97,6 +97,7 @@ def _named(name: str, source: Source, held_out: float, seed: int) -> Task:
 def _published(name: str, source: Source) -> dict[str, list[Row]]:
     data = os.environ.get("MINIGPT_DATA")
     local = None if data is None else Path(data) / (source.folder or name)
+    looked = "MINIGPT_DATA (not set)" if local is None else str(local)
     if local is not None and source.files and local.is_dir():
         try:
             return {
@@ -104,10 +105,10 @@ def _published(name: str, source: Source) -> dict[str, list[Row]]:
                 for part, files in source.files.items()
             }
         except FileNotFoundError as error:
-            why = f"no {Path(str(error.filename)).name} there"
-            raise FileNotFoundError(_absent(name, source, local, why)) from None
+            looked = f"{looked} (no {Path(str(error.filename)).name} there)"
+            raise FileNotFoundError(_absent(name, source, looked)) from None
     if source.hub is None:
-        raise FileNotFoundError(_absent(name, source, local, ""))
+        raise FileNotFoundError(_absent(name, source, looked))
     try:
         import datasets
 
@@ -119,12 +120,11 @@ def _published(name: str, source: Source) -> dict[str, list[Row]]:
     except Exception as error:
         # Whatever the hub's client raises (no network, a renamed set), the reader
         # needs the same three facts: the name, where it was looked for, what to do.
-        why = f"the hub's {source.hub}: {type(error).__name__}"
-        raise FileNotFoundError(_absent(name, source, local, why)) from error
+        looked += f" and the hub's {source.hub} ({type(error).__name__})"
+        raise FileNotFoundError(_absent(name, source, looked)) from error
 
 
-def _absent(name: str, source: Source, local: Path | None, why: str) -> str:
-    looked = "MINIGPT_DATA (not set)" if local is None else str(local)
+def _absent(name: str, source: Source, looked: str) -> str:
     files = [file for some in (source.files or {}).values() for file in some]
     get = (
         f"put {', '.join(files)} from {source.home} into a folder "
@@ -132,5 +132,4 @@ def _absent(name: str, source: Source, local: Path | None, why: str) -> str:
         if files
         else "connect to the network once"
     )
-    looked = ", and in ".join(filter(None, (looked, why)))
-    return f"expected data set {name!r}, looked in {looked}, in vain: {get}"
+    return f"expected data set {name!r}, looked in {looked} in vain: {get}"
