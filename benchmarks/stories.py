@@ -19,14 +19,7 @@ import numpy as np
 import torch
 
 from minigpt import ngram, stories
-from minigpt.checkpoint import (
-    load_folder,
-    read_json,
-    read_tensors,
-    save_pretrained,
-    write_json,
-    write_tensors,
-)
+from minigpt.checkpoint import load_folder, save_pretrained
 from minigpt.data import pad_rows
 from minigpt.hardware import choose
 from minigpt.model import GPT, GPTConfig
@@ -118,16 +111,6 @@ def measured(model: Any, tokenizer: WordTokenizer, tales: list[str]) -> dict[str
     }
 
 
-def save(model: GPT, tokenizer: WordTokenizer) -> None:
-    """Save to the assets, and round the weights to bfloat16 there."""
-    save_pretrained(model, tokenizer, ASSET)
-    weights = ASSET / "model.safetensors"
-    rounded = {k: w.to(torch.bfloat16) for k, w in read_tensors(weights).items()}
-    write_tensors(weights, rounded)
-    config = read_json(ASSET / "config.json")
-    write_json(ASSET / "config.json", {**config, "dtype": "bfloat16"})
-
-
 def card(result: dict[str, Any]) -> str:
     """The model card of one run."""
     counts, found = result["kneser-ney by order"], result["minigpt-stories"]
@@ -190,7 +173,7 @@ def main() -> int:
         callbacks=[Printed()],
         tokenizer=tokenizer,
     )
-    save(model, tokenizer)
+    save_pretrained(model, tokenizer, ASSET, dtype=torch.bfloat16)
     shipped = load_folder(ASSET).model
 
     found = measured(shipped, tokenizer, test)

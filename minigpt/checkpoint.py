@@ -2,58 +2,43 @@
 
 A saved model is a folder in Hugging Face's layout: `config.json` and
 `model.safetensors` under the names that GPT-2 (pre-norm) or OpenAI GPT (post-norm) has
-there, so that `transformers.AutoModelForCausalLM` loads it and computes the same
-logits. A shape that those classes would compute differently is refused, and saves only
-as `format="minigpt"`, which they refuse in turn.
+there (`foreign.py`), so that `transformers.AutoModelForCausalLM` loads it and computes
+the same logits. A shape that those classes would compute differently is refused, and
+saves only as `format="minigpt"`, which they refuse in turn.
 
-A checkpoint of a run adds the optimiser, the random state and the place in the data.
-Everything is written under another name, synced to the disk and renamed, so that a
-reader sees the old file or the new one. Nothing is pickled: a file cannot run code.
+Loading reads headers first: what is wrong is said before memory is taken. Then weights
+are read one by one into a model that has shapes and no numbers yet, so that at no time
+there are two copies. A checkpoint of a run adds the optimiser, the random state and the
+place in the data.
 """
 
-import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
+from minigpt.foreign import foreign_names, huggingface_config, match_names, shape_of
+from minigpt.hardware import require_memory
 from minigpt.model import GPT, GPTConfig
+from minigpt.storage import (
+    Stored,
+    list_tensors,
+    read_json,
+    recovered,
+    write_json,
+    write_tensors,
+)
 from minigpt.tokenizer import Tokenizer, load_tokenizer
 
 Format = Literal["huggingface", "minigpt"]
-
-# The one table of foreign weight names: ours, OpenAI's, and whether OpenAI's code
-# stores the matrix the other way round (its "Conv1D" computes x W, ours x Wᵀ).
-BLOCK_NAMES = (
-    ("norm1", "ln_1", False),
-    ("attention.qkv", "attn.c_attn", True),
-    ("attention.out", "attn.c_proj", True),
-    ("norm2", "ln_2", False),
-    ("mlp.up", "mlp.c_fc", True),
-    ("mlp.down", "mlp.c_proj", True),
-)
-TOP_NAMES = {
-    "pre": (
-        ("token_embedding", "wte"),
-        ("position_embedding", "wpe"),
-        ("final_norm", "ln_f"),
-    ),
-    "post": (
-        ("token_embedding", "tokens_embed"),
-        ("position_embedding", "positions_embed"),
-    ),
-}
-# Constants that older files carry along: the causal mask, and minus infinity.
-BUFFERS = (".attn.bias", ".attn.masked_bias")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 class Pretrained(NamedTuple):
@@ -63,64 +48,6 @@ class Pretrained(NamedTuple):
     tokenizer: Tokenizer | None
 
 
-def foreign_names(config: GPTConfig) -> dict[str, tuple[str, bool]]:
-    """Our name → Hugging Face's, and whether the weight is transposed there."""
-    table: dict[str, tuple[str, bool]] = {}
-    for ours, theirs in TOP_NAMES[config.norm]:
-        for kind in ("weight", "bias") if ours == "final_norm" else ("weight",):
-            table[f"{ours}.{kind}"] = f"transformer.{theirs}.{kind}", False
-    for i in range(config.n_layer):
-        for ours, theirs, turned in BLOCK_NAMES:
-            for kind in ("weight", "bias"):
-                name = f"transformer.h.{i}.{theirs}.{kind}"
-                table[f"blocks.{i}.{ours}.{kind}"] = name, turned and kind == "weight"
-    if not config.tied:
-        table["head.weight"] = "lm_head.weight", False
-    return table
-
-
-def huggingface_config(config: GPTConfig) -> dict[str, Any]:
-    """`config.json` for a shape that Hugging Face's classes compute as we do.
-
-    Raises:
-        ValueError: banded layers, no biases, or a GPT-1 with another MLP width.
-    """
-    post = config.norm == "post"
-    reasons = {
-        f"band={config.band}": config.band is not None,
-        "bias=False": not config.bias,
-        f"d_mlp={config.d_mlp}": post and config.mlp_width != 4 * config.d_model,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise ValueError(
-                f"expected a model that Hugging Face's class computes as we do, got "
-                f'{reason}: save it with format="minigpt"'
-            )
-    kind = "OpenAIGPT" if post else "GPT2"
-    return {
-        "architectures": [f"{kind}LMHeadModel"],
-        "model_type": "openai-gpt" if post else "gpt2",
-        **({"afn": "gelu"} if post else {"activation_function": "gelu_new"}),
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context_length,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_embd": config.d_model,
-        **({} if post else {"n_inner": config.d_mlp}),
-        "layer_norm_epsilon": config.norm_eps,
-        "tie_word_embeddings": config.tied,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "initializer_range": config.init_std,
-        # GPT2Config would fill in 50256, which a small vocabulary does not have.
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "dtype": "float32",
-    }
-
-
 def config_from_json(path: Path) -> GPTConfig:
     """The shape that a `config.json` describes, in either format.
 
@@ -128,42 +55,16 @@ def config_from_json(path: Path) -> GPTConfig:
         ValueError: not JSON, another kind of model, or a variant we compute otherwise.
     """
     found = read_json(path)
-    if "minigpt" in found:
-        return GPTConfig(**found["minigpt"])
-    kind = found.get("model_type")
-    if kind not in ("gpt2", "openai-gpt"):
+    if "minigpt" not in found:
+        return shape_of(found, path)
+    ours = found["minigpt"]
+    known = {field.name for field in fields(GPTConfig)}
+    if not isinstance(ours, dict) or not ours.keys() <= known:
         raise ValueError(
-            f'expected model_type "gpt2" or "openai-gpt" in {path}, got {kind!r}: '
-            f"this folder holds another kind of model"
+            f"expected fields of GPTConfig under minigpt in {path}, got {ours!r}: it "
+            f"was saved by another version"
         )
-    plain = {
-        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-        "afn": ("gelu",),
-        "scale_attn_weights": (True,),
-        "scale_attn_by_inverse_layer_idx": (False,),
-        "add_cross_attention": (False,),
-    }
-    for key, known in plain.items():
-        if found.get(key, known[0]) not in known:
-            raise ValueError(
-                f"expected {key} = {known[0]} in {path}, got {found[key]!r}: our model "
-                f"would compute other logits"
-            )
-    post = kind == "openai-gpt"
-    # Absent keys take the defaults of Hugging Face's own configuration classes.
-    return GPTConfig(
-        vocab_size=found.get("vocab_size", 40478 if post else 50257),
-        context_length=found.get("n_positions", 512 if post else 1024),
-        n_layer=found.get("n_layer", 12),
-        n_head=found.get("n_head", 12),
-        d_model=found.get("n_embd", 768),
-        d_mlp=found.get("n_inner"),
-        norm="post" if post else "pre",
-        norm_eps=found.get("layer_norm_epsilon", 1e-5),
-        tied=found.get("tie_word_embeddings", True),
-        dropout=found.get("resid_pdrop", 0.1),
-        init_std=found.get("initializer_range", 0.02),
-    )
+    return GPTConfig(**ours)
 
 
 def save_pretrained(
@@ -172,18 +73,32 @@ def save_pretrained(
     path: str | Path,
     *,
     format: Format = "huggingface",  # noqa: A002 (the public name)
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write model and tokenizer into a folder that `load_folder` reads.
 
+    The weights keep their own number format unless another `dtype` is asked for.
+
     Raises:
-        ValueError: a shape that the format cannot hold.
+        ValueError: a shape that the format cannot hold, a weight that the dtype cannot,
+            or a tokenizer with more tokens than the model.
     """
     folder = Path(path)
-    state = {name: w.detach().cpu() for name, w in model.state_dict().items()}
+    check_vocabulary(model.config, tokenizer, folder)
+    if dtype is None:
+        dtype = model.token_embedding.weight.dtype
+    state = {
+        name: _rounded(name, weight.detach().cpu(), dtype)
+        for name, weight in model.state_dict().items()
+    }
+    config: dict[str, object]
     if format == "minigpt":
-        config = {"model_type": "minigpt", "minigpt": asdict(model.config)}
+        stored_as = str(dtype).removeprefix("torch.")
+        config = {"model_type": "minigpt", "dtype": stored_as}
+        config["minigpt"] = asdict(model.config)
     else:
-        config = huggingface_config(model.config)
+        end_id = None if tokenizer is None else tokenizer.end_id
+        config = huggingface_config(model.config, dtype=dtype, end_id=end_id)
         state = {
             name: (state[ours].T if turned else state[ours])
             for ours, (name, turned) in foreign_names(model.config).items()
@@ -195,12 +110,42 @@ def save_pretrained(
         tokenizer.save(folder)
 
 
-def load_folder(path: str | Path) -> Pretrained:
+def _rounded(name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    if weight.dtype == dtype:
+        return weight
+    rounded = weight.to(dtype)
+    if weight.isfinite().all() and not rounded.isfinite().all():
+        raise ValueError(
+            f"expected weights that {dtype} can hold, got {weight.abs().max():.3g} in "
+            f"{name}: save as torch.bfloat16, which has float32's range"
+        )
+    return rounded
+
+
+def load_folder(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Pretrained:
     """Model (in eval mode) and tokenizer from a saved folder.
+
+    Weights become `dtype` however they are stored.
 
     Raises:
         FileNotFoundError: no such folder, or no model in it.
-        ValueError: a file that is truncated, foreign, or of another shape.
+        ValueError: a file that is truncated, foreign, or of another shape; or a
+            tokenizer with more tokens than the model.
+        MemoryError: the model is larger than the memory that is free.
+    """
+    folder = model_folder(path)
+    config = config_from_json(folder / "config.json")
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(config, tokenizer, folder)
+    model = assemble(config, find_weights(folder, config), dtype=dtype, where=folder)
+    return Pretrained(model, tokenizer)
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder of a saved model, put back if its replacement was cut off.
+
+    Raises:
+        FileNotFoundError: no such folder, or no model in it.
     """
     folder = recovered(Path(path))
     if not (folder / "config.json").is_file():
@@ -208,43 +153,193 @@ def load_folder(path: str | Path) -> Pretrained:
             f"expected a saved model in {path}, found no config.json there: name the "
             f"folder that `minigpt train` wrote, such as run/best"
         )
-    config = config_from_json(folder / "config.json")
-    model = GPT(config)
-    model.load_state_dict(_our_state(folder / "model.safetensors", model))
-    return Pretrained(model.eval(), load_tokenizer(folder))
+    return folder
 
 
-def _our_state(path: Path, model: GPT) -> dict[str, Tensor]:
-    """The tensors of a file under our names, each with the shape the model has."""
+def check_vocabulary(
+    config: GPTConfig, tokenizer: Tokenizer | None, where: Path
+) -> None:
+    """Refuse a tokenizer whose ids the embedding has no rows for.
+
+    Raises:
+        ValueError: more tokens than rows. (Fewer is padding, and can be used.)
+    """
+    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"expected a tokenizer of at most {config.vocab_size} tokens for the "
+            f"embedding in {where}, got {tokenizer.vocab_size}: use the tokenizer that "
+            f"the model was trained with"
+        )
+
+
+class Weight(NamedTuple):
+    """A weight on the disk: how it is read, and how many bytes of memory that takes."""
+
+    read: Callable[[], Tensor]
+    n_bytes: int
+
+
+def assemble(
+    config: GPTConfig,
+    weights: Mapping[str, Weight],
+    *,
+    dtype: torch.dtype,
+    where: Path,
+) -> GPT:
+    """A model in eval mode whose weights are read one by one, the largest first.
+
+    On torch's "meta" device a model has shapes and no numbers: nothing is drawn at
+    random that would be overwritten, and at most one weight is in memory twice.
+
+    Raises:
+        MemoryError: the model is larger than the memory that is free.
+        ValueError: a dtype that is no floating-point format.
+    """
+    if not dtype.is_floating_point:
+        raise ValueError(
+            f"expected a floating-point dtype to load {where} as, got {dtype}: choose "
+            f"torch.float32, torch.bfloat16 or torch.float16"
+        )
+    largest = max(weight.n_bytes for weight in weights.values())
+    require_memory(config.n_parameters * dtype.itemsize + largest, f"load {where}")
+    model = blank(config)
+    shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+    state = {}
+    for name in sorted(shapes, key=lambda name: -weights[name].n_bytes):
+        state[name] = torch.empty(shapes[name], dtype=dtype)
+        state[name].copy_(weights[name].read())
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def find_weights(folder: Path, config: GPTConfig) -> dict[str, Weight]:
+    """Every weight of the model in a folder's files, from their headers.
+
+    What is left over is named in a warning: it belongs to no part of the model.
+
+    Raises:
+        FileNotFoundError: no weights.
+        ValueError: truncated or foreign files, or weights of another shape.
+    """
+    stored = stored_tensors(folder)
+    shapes = {name: tuple(w.shape) for name, w in blank(config).state_dict().items()}
+    own_names = "minigpt" in read_json(folder / "config.json")
+    table = (
+        {name: (name, False) for name in shapes} if own_names else foreign_names(config)
+    )
+    match = match_names(config, table, stored, folder)
+    if match.unused:
+        warnings.warn(
+            f"{len(match.unused)} weights in {folder} belong to no part of this model "
+            f"and are left out: {', '.join(match.unused[:3])}"
+            f"{', …' if len(match.unused) > 3 else ''}",
+            stacklevel=2,
+        )
     found = {
-        name: w for name, w in read_tensors(path).items() if not name.endswith(BUFFERS)
+        ours: (stored[name], turned) for ours, (name, turned) in match.names.items()
     }
-    state = model.state_dict()
-    if not set(state) <= set(found):
-        # The hub's gpt2 was saved without the prefix that its own class has.
-        found = {name.removeprefix("transformer."): w for name, w in found.items()}
-        renamed = {
-            ours: (name.removeprefix("transformer."), turned)
-            for ours, (name, turned) in foreign_names(model.config).items()
-        }
-        absent = [name for name, _ in renamed.values() if name not in found]
-        if absent:
+    for name, (tensor, turned) in found.items():
+        shape = tensor.shape[::-1] if turned else tensor.shape
+        if shape != shapes[name]:
             raise ValueError(
-                f"expected the weight {absent[0]} in {path}, found {len(found)} others "
-                f"(such as {next(iter(sorted(found)), 'none')}): config.json describes "
-                f"another model"
+                f"expected shape {shapes[name]} for {name} in {tensor.file}, got "
+                f"{shape}: config.json describes another model"
             )
-        found = {
-            ours: (found[name].T if turned else found[name])
-            for ours, (name, turned) in renamed.items()
-        }
-    for name, w in state.items():
-        if found[name].shape != w.shape:
-            raise ValueError(
-                f"expected shape {tuple(w.shape)} for {name} in {path}, got "
-                f"{tuple(found[name].shape)}: config.json describes another model"
-            )
-    return {name: found[name] for name in state}
+    if match.copy:
+        _check_tied(stored[match.copy], found["token_embedding.weight"][0])
+    return {
+        name: Weight(partial(_read, tensor, turned), tensor.n_bytes)
+        for name, (tensor, turned) in found.items()
+    }
+
+
+def blank(config: GPTConfig) -> GPT:
+    """A model that has shapes and no numbers: nothing is allocated or drawn."""
+    with torch.device("meta"), _NothingDrawn():
+        return GPT(config)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Skips what `torch.nn.init` would fill tensors with.
+
+    On the meta device there is nothing to fill, but torch would load its compiler to
+    find that out: three seconds and eighty megabytes.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def _read(tensor: Stored, turned: bool) -> Tensor:
+    return tensor.read().T if turned else tensor.read()
+
+
+def _check_tied(head: Stored, embedding: Stored) -> None:
+    if not torch.equal(head.read(), embedding.read()):
+        raise ValueError(
+            f"expected {head.name} to equal {embedding.name} in {head.file}, as "
+            f"tie_word_embeddings says, got another matrix: if the head is its own, "
+            f'write "tie_word_embeddings": false into config.json'
+        )
+
+
+def stored_tensors(folder: Path) -> dict[str, Stored]:
+    """What the weight files of a folder hold, one file or several with their index.
+
+    Raises:
+        FileNotFoundError: no weights, or not every file that the index names.
+        ValueError: truncated or foreign files; or a pickle, which is not opened.
+    """
+    single, index = (
+        folder / "model.safetensors",
+        folder / "model.safetensors.index.json",
+    )
+    if single.is_file() or not index.is_file():
+        _refuse_pickle(folder, single)
+        return list_tensors(single)
+    table = _weight_map(index)
+    stored: dict[str, Stored] = {}
+    for file in sorted(set(table.values())):
+        stored |= list_tensors(folder / file)
+    absent = sorted(table.keys() - stored)
+    if absent:
+        raise ValueError(
+            f"expected {absent[0]} in {folder / table[absent[0]]}, as {index.name} "
+            f"says, found none: copy the folder again"
+        )
+    return stored
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    table = read_json(index).get("weight_map")
+    files = table.values() if isinstance(table, dict) else [None]
+    # A path could lead out of the folder.
+    if not all(isinstance(file, str) and Path(file).name == file for file in files):
+        raise ValueError(
+            f"expected weight_map in {index} to name files of its own folder, got "
+            f"something else: the file is damaged or foreign"
+        )
+    return dict(table or {})
+
+
+def _refuse_pickle(folder: Path, single: Path) -> None:
+    pickles = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES)
+    if pickles and not single.is_file():
+        raise ValueError(
+            f"expected model.safetensors in {folder}, got {pickles[0]}, a pickle, "
+            f"which can run any code while it is read: if you trust its author, "
+            f"convert it with transformers, AutoModelForCausalLM.from_pretrained("
+            f"{str(folder)!r}).save_pretrained('converted'), and load converted"
+        )
 
 
 def optimizer_tensors(optimizers: tuple[Optimizer, ...]) -> dict[str, Tensor]:
@@ -284,114 +379,3 @@ def restore_random(tensors: dict[str, Tensor]) -> None:
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: truncated, or no safetensors file at all.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"expected the file {path}, found none: copy it again")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"expected a whole safetensors file, got {path} ({error}): it is "
-            f"truncated or foreign, so take another checkpoint"
-        ) from None
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors so that the file is there as a whole or is the old one."""
-    with replacing(path) as temporary:
-        packed = {name: w.contiguous() for name, w in tensors.items()}
-        save_file(packed, temporary, metadata={"format": "pt"})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: not JSON, or no object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(
-            f"expected a JSON object in {path}, got something else: the file is "
-            f"truncated or foreign"
-        )
-    return found
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that the file is there as a whole or is the old one."""
-    with replacing(path) as temporary:
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        temporary.write_text(f"{text}\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name whose file takes the place of `path` if the block succeeds.
-
-    Raises:
-        OSError: the disk is full or read-only; the old file is untouched.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"expected to write {path}, got {error}: the file that was there before "
-            f"is unchanged"
-        ) from error
-
-
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `path`, whole, if the block succeeds."""
-    new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    yield new
-    for file in new.iterdir():
-        _sync(file)
-    _sync(new)
-    recovered(path)
-    shutil.rmtree(old, ignore_errors=True)
-    # No system swaps two full folders in one move. Killed between these two lines we
-    # are left with `old` alone, which `recovered` renames back.
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    _sync(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recovered(path: Path) -> Path:
-    """The same path, after undoing a replacement that was cut off half-way."""
-    old = path.with_name(f"{path.name}.old")
-    if not path.exists() and old.is_dir():
-        old.rename(path)
-    return path
-
-
-def _sync(path: Path) -> None:
-    # A folder cannot be opened for syncing on Windows; its renames are journalled.
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

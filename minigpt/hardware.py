@@ -17,6 +17,7 @@ import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -201,3 +202,59 @@ def measured_flops(
         product[0, 0].item()
         best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
+
+
+def available_memory(system: Path = Path("/")) -> int | None:
+    """Bytes of main memory that this process can still take; None where unknown.
+
+    Linux says what it could free; a container may be allowed less than that. Elsewhere
+    the whole of the memory is the best that Python's own library can say.
+    """
+    limits = [_memory_free(system), _container_free(system)]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
+
+
+def _memory_free(system: Path) -> int | None:
+    try:
+        lines = (system / "proc/meminfo").read_text().splitlines()
+        rows = dict(line.split(":") for line in lines)
+        return int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        # Windows has no sysconf.
+        return None
+
+
+def _container_free(system: Path) -> int | None:
+    """What a control group (Docker, Kubernetes, Slurm) leaves, in its second version.
+
+    File pages count as used there, but are given up when memory is short.
+    """
+    group = system / "sys/fs/cgroup"
+    try:
+        limit = int((group / "memory.max").read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+        counts = dict(line.split() for line in lines)
+        return limit - int(counts["anon"])
+    except (OSError, KeyError, ValueError):
+        # No group, or no limit: the file then says "max".
+        return None
+
+
+def require_memory(n_bytes: int, purpose: str) -> None:
+    """Refuse work that would end in a machine without memory, before it starts.
+
+    Raises:
+        MemoryError: more than is free.
+    """
+    free = available_memory()
+    if free is not None and n_bytes > free:
+        raise MemoryError(
+            f"expected {n_bytes / 1e9:.1f} GB of free memory to {purpose}, got "
+            f"{free / 1e9:.1f} GB: close other programs, choose a smaller model, or "
+            f"load it as torch.bfloat16, which takes half of float32"
+        )

@@ -1,41 +1,190 @@
 """Chapter 7. Pretrained models: a model and its tokenizer, by folder or by name.
 
-A folder that `minigpt train` or `save_pretrained` wrote loads today, and so does a
-model that ships with the package, by its name. Other published weights (GPT-1, GPT-2 in
-all sizes) come with this chapter.
+A name is looked for in three places: a folder of the reader's, the models that ship
+with the package, and the Hugging Face hub, whose client downloads with a progress bar,
+goes on where a download broke off, and keeps what it has for the next time. A folder is
+in Hugging Face's layout, or OpenAI's first release of GPT-1.
 """
 
+import re
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
-from minigpt.checkpoint import Pretrained, load_folder
+import torch
+
+from minigpt.checkpoint import (
+    Pretrained,
+    check_vocabulary,
+    config_from_json,
+    find_weights,
+    load_folder,
+    model_folder,
+    stored_tensors,
+)
+from minigpt.model import GPTConfig
+from minigpt.release import (
+    is_release,
+    load_release,
+    release_config,
+    release_tokenizer,
+    release_weights,
+)
+from minigpt.storage import NUMBERS
 from minigpt.texts import ASSETS
+from minigpt.tokenizer import Tokenizer, load_tokenizer
 
-PUBLISHED = ("openai-community/", "minigpt-")
+# The hub's names of what OpenAI published; the part after the slash will do.
+PUBLISHED = (
+    "openai-community/openai-gpt",
+    "openai-community/gpt2",
+    "openai-community/gpt2-medium",
+    "openai-community/gpt2-large",
+    "openai-community/gpt2-xl",
+)
+# A repository holds the same weights for other programs too, gigabytes of them.
+NEEDED = (
+    "config.json",
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-def load_pretrained(source: str | Path) -> Pretrained:
-    """Model (in eval mode) and tokenizer from a saved folder, or shipped by this name.
+class Summary(NamedTuple):
+    """What a saved model is, said without loading it."""
 
-    A folder without a tokenizer gives None in its place, and a warning.
+    folder: Path
+    config: GPTConfig
+    tokenizer: Tokenizer | None
+    dtype: torch.dtype
+    n_bytes: int
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the models that come with the package."""
+    return tuple(sorted(file.parent.name for file in ASSETS.glob("*/config.json")))
+
+
+def load_pretrained(
+    source: str | Path, *, dtype: torch.dtype = torch.float32
+) -> Pretrained:
+    """Model (in eval mode) and tokenizer from a saved folder, or by name.
+
+    Names are those of `shipped()`, "openai-community/gpt2" and its larger sisters,
+    "openai-community/openai-gpt", or any GPT-2 or GPT-1 on the hub ("owner/name").
+    Weights become `dtype` however they are stored. A folder without a tokenizer gives
+    None in its place, and a warning.
 
     Raises:
-        FileNotFoundError: no such folder, or no model in it.
-        NotImplementedError: a published name that is not shipped with the package.
-        ValueError: a file that is truncated, foreign, or of another shape.
+        FileNotFoundError: the name or path leads nowhere; says where it was looked for.
+        ValueError: files that are truncated, foreign, pickled, or of another shape.
+        MemoryError: the model is larger than the memory that is free.
     """
-    if not Path(source).is_dir() and (ASSETS / source / "config.json").is_file():
-        source = ASSETS / source
-    if str(source).startswith(PUBLISHED) and not Path(source).is_dir():
-        raise NotImplementedError(
-            f"loading {source!s} by name is not built yet (chapter 7): expected a "
-            f"folder that `minigpt train` or save_pretrained wrote"
-        )
-    found = load_folder(source)
+    folder = find(source)
+    load = load_release if is_release(folder) else load_folder
+    found = load(folder, dtype=dtype)
+    rows = found.model.config.vocab_size
     if found.tokenizer is None:
         warnings.warn(
             f"no tokenizer beside the model in {source}: it reads and writes token "
             f"ids only",
             stacklevel=2,
         )
+    elif found.tokenizer.vocab_size < rows:
+        warnings.warn(
+            f"the tokenizer in {source} has {found.tokenizer.vocab_size} tokens, the "
+            f"embedding {rows} rows: ids that have no text cannot be decoded",
+            stacklevel=2,
+        )
     return found
+
+
+def summarize(source: str | Path) -> Summary:
+    """Read the headers of a saved model's files, and check that they fit each other.
+
+    Raises:
+        FileNotFoundError: the name or path leads nowhere; says where it was looked for.
+        ValueError: files that are truncated, foreign, pickled, or of another shape.
+    """
+    folder = find(source)
+    if is_release(folder):
+        config, words = release_config(folder), release_tokenizer(folder)
+        release_weights(folder, config)
+        files = set(folder.glob("params_*.npy"))
+        return Summary(folder, config, words, torch.float32, _bytes(files))
+    folder = model_folder(folder)
+    config = config_from_json(folder / "config.json")
+    find_weights(folder, config)
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(config, tokenizer, folder)
+    stored = stored_tensors(folder).values()
+    dtype = next(one.dtype for one in stored if one.kind in NUMBERS)
+    files = {one.file for one in stored}
+    return Summary(folder, config, tokenizer, dtype, _bytes(files))
+
+
+def _bytes(files: set[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def find(source: str | Path) -> Path:
+    """The folder that a path or a name means; a hub's model is downloaded into one.
+
+    A folder of the reader's goes before a shipped name, and that before the hub.
+
+    Raises:
+        FileNotFoundError: neither a folder nor a name that leads to one.
+    """
+    name, path = str(source), Path(source)
+    # A run that was killed while it replaced its folder has left the old one.
+    if path.is_dir() or path.with_name(f"{path.name}.old").is_dir():
+        return path
+    if name in shipped():
+        return ASSETS / name
+    known = {published.split("/")[1]: published for published in PUBLISHED}
+    name = known.get(name, name)
+    # "run/best" is no name of the hub's where there is a folder run.
+    if HUB_NAME.fullmatch(name) and not Path(name).parent.is_dir():
+        return download(name)
+    raise FileNotFoundError(
+        f"expected a saved model in {source}, found no such folder: name the folder "
+        f"that `minigpt train` wrote, such as run/best, or one of "
+        f"{', '.join((*shipped(), *PUBLISHED))}"
+    )
+
+
+def download(name: str) -> Path:
+    """The folder in which the hub's client keeps a model, downloaded where it is not.
+
+    Raises:
+        FileNotFoundError: no network, no such model, or none as safetensors.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=list(NEEDED)))
+    except Exception as error:
+        # Whatever the client raises (no network, no such name, no right to see it),
+        # the reader needs the same three facts: what, where, and what to do.
+        said = str(error).strip().split("\n")[0]
+        raise FileNotFoundError(
+            f"expected the model {name}, looked in the folder {name}, among the models "
+            f"that ship with the package ({', '.join(shipped())}) and on the Hugging "
+            f"Face hub ({type(error).__name__}: {said}) in vain: check the name and "
+            f"the network and try again, or copy the model's folder here and give its "
+            f"path"
+        ) from error
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"expected weights as safetensors in the hub's {name}, found none: if it "
+            f"has a pytorch_model.bin and you trust its author, convert it with "
+            f"transformers, AutoModelForCausalLM.from_pretrained({name!r})"
+            f".save_pretrained('converted'), and load converted"
+        )
+    return folder

@@ -19,24 +19,26 @@ from torch.optim import Optimizer
 
 from minigpt.checkpoint import (
     Format,
-    huggingface_config,
     load_folder,
     optimizer_tensors,
     random_tensors,
+    restore_optimizers,
+    restore_random,
+    save_pretrained,
+)
+from minigpt.data import Batches, check_predictable, make_batches
+from minigpt.foreign import huggingface_config
+from minigpt.hardware import choose
+from minigpt.model import GPT
+from minigpt.optim import SHAPES, Shape, Together, adamw, muon_and_adamw, rate
+from minigpt.storage import (
     read_json,
     read_tensors,
     recovered,
     replacing_folder,
-    restore_optimizers,
-    restore_random,
-    save_pretrained,
     write_json,
     write_tensors,
 )
-from minigpt.data import Batches, check_predictable, make_batches
-from minigpt.hardware import choose
-from minigpt.model import GPT
-from minigpt.optim import SHAPES, Shape, Together, adamw, muon_and_adamw, rate
 from minigpt.tokenizer import Tokenizer
 
 RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (

@@ -11,20 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from minigpt import checkpoint
 from minigpt.checkpoint import (
-    config_from_json,
     load_folder,
     optimizer_tensors,
     random_tensors,
-    recovered,
-    replacing_folder,
     restore_optimizers,
     restore_random,
     save_pretrained,
-    write_json,
 )
 from minigpt.model import GPT, GPTConfig
+from minigpt.storage import write_json
 from minigpt.tokenizer import CharTokenizer
 
 SMALL = GPTConfig(vocab_size=11, context_length=7, n_layer=2, n_head=3, d_model=12)
@@ -139,28 +135,6 @@ def test_what_transformers_would_compute_otherwise_saves_only_as_minigpt(
         AutoConfig.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("activation_function", "relu"),
-        ("scale_attn_weights", False),
-        ("scale_attn_by_inverse_layer_idx", True),
-        ("add_cross_attention", True),
-    ],
-)
-def test_a_variant_we_would_compute_otherwise_is_refused(tmp_path, key, value):
-    write_json(tmp_path / "config.json", {"model_type": "gpt2", key: value})
-    with pytest.raises(ValueError, match=rf"expected {key} = .* got .*other logits"):
-        config_from_json(tmp_path / "config.json")
-
-
-def test_absent_keys_are_the_published_gpt2_and_gpt1(tmp_path):
-    path = tmp_path / "config.json"
-    for kind, preset in (("gpt2", "gpt2"), ("openai-gpt", "gpt1")):
-        write_json(path, {"model_type": kind})
-        assert config_from_json(path) == GPTConfig.preset(preset)
-
-
 def test_a_broken_or_foreign_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a saved model in .*found no config"):
         load_folder(tmp_path)
@@ -189,50 +163,6 @@ def test_weights_of_another_model_are_refused(tmp_path):
     write_json(tmp_path / "config.json", {**content, "n_layer": 3})
     with pytest.raises(ValueError, match=r"the weight h\.2\.ln_1\.weight in .*others"):
         load_folder(tmp_path)
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    write_json(tmp_path / "a.json", {"old": 1})
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"to write .*a\.json, got .*No space.*unchanged"):
-        write_json(tmp_path / "a.json", {"new": 2})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
-def folder_with(path: Path, content: str) -> None:
-    path.mkdir()
-    (path / "file").write_text(content)
-
-
-def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
-    last = tmp_path / "last"
-    with replacing_folder(last) as new:
-        (new / "file").write_text("1")
-    with pytest.raises(FileNotFoundError), replacing_folder(last) as new:
-        shutil.copy(last / "absent", new / "file")
-    assert (last / "file").read_text() == "1"
-    with replacing_folder(last) as new:
-        (new / "file").write_text("2")
-    assert (last / "file").read_text() == "2"
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
-
-
-@pytest.mark.parametrize("left", [("last",), ("old",), ("last", "old"), ("old", "new")])
-def test_killed_between_any_two_moves_one_whole_folder_is_left(tmp_path, left):
-    # What a kill can leave behind, in the order of the moves inside a replacement.
-    for name in left:
-        folder_with(tmp_path / name.replace("o", "last.o").replace("n", "last.n"), name)
-    path = tmp_path / "last"
-    assert (recovered(path) / "file").read_text() == left[0]
-    with replacing_folder(path) as new:
-        (new / "file").write_text("next")
-    assert (path / "file").read_text() == "next"
-    assert [found.name for found in tmp_path.iterdir()] == ["last"]
 
 
 def test_a_model_is_found_while_its_folder_is_being_replaced(tmp_path):
@@ -279,10 +209,3 @@ def test_nothing_on_the_way_is_pickled(tmp_path, monkeypatch):
     save_pretrained(GPT(SMALL), None, tmp_path)
     load_folder(tmp_path)
     shutil.rmtree(tmp_path)
-
-
-def test_every_weight_has_exactly_one_foreign_name():
-    for config in SHAPES.values():
-        table = checkpoint.foreign_names(config)
-        assert set(table) == set(GPT(config).state_dict())
-        assert len({name for name, _ in table.values()}) == len(table)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import minigpt
-from minigpt.checkpoint import read_tensors
 from minigpt.model import GPT, GPTConfig
+from minigpt.storage import read_tensors
 from minigpt.texts import ASSETS
 
 # module:name → parameters, in order; "=" marks a default, "*" what is keyword-only.
@@ -102,9 +102,14 @@ def test_all_fields_but_two_have_defaults():
     assert GPT(config)(torch.zeros(2, 5, dtype=torch.long)).shape == (2, 5, 11)
 
 
-@pytest.mark.parametrize("name", ["openai-community/gpt2", "minigpt-base"])
-def test_what_is_not_built_yet_says_so(name):
-    with pytest.raises(NotImplementedError, match=r"by name is not built yet \(chap"):
+@pytest.mark.parametrize("name", ["openai-community/gpt2", "minigpt-bass"])
+def test_a_name_that_leads_nowhere_says_where_it_was_looked_for(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", tmp_path / "cache")
+    with pytest.raises(FileNotFoundError, match=rf"{name}.*minigpt-stories"):
         minigpt.load_pretrained(name)
 
 

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from minigpt import train
-from minigpt.checkpoint import load_folder, read_json, recovered
+from minigpt.checkpoint import load_folder
 from minigpt.data import IGNORE, Windows, pad_rows
 from minigpt.hardware import Hardware
 from minigpt.model import GPT, GPTConfig
 from minigpt.run import StepRecord, TrainConfig
+from minigpt.storage import read_json, recovered
 from minigpt.train import (
     Diverged,
     fit,
