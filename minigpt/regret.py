@@ -168,9 +168,9 @@ def _surprisal_of_module(
 def draw_regret(
     regret: Regret, *, limit: float = 5.0, columns: int = 52, title: str = ""
 ) -> Any:
-    """The story, every word on paper from white (no regret) to red (`limit` nats).
+    """The story on a white sheet, redder where more was lost (up to `limit` nats).
 
-    The paper is drawn behind the words, so that they read on any page. Returns the
+    The sheet is drawn behind the words, so that they read on any page. Returns the
     matplotlib axes.
     """
     # Loaded here, so that who measures and never draws does not wait for it.
@@ -181,38 +181,43 @@ def draw_regret(
     scale = LinearSegmentedColormap.from_list("regret", ["white", "#f2442e"])
     spans = _spans(regret.words)
     firsts = _line_starts(spans, columns)
-    rows = len(firsts) + 2  # the title above and the scale below
-    inches = 6.4 / (columns + 1)  # of one column; a row is 2.1 columns high
-    figure = plt.figure(figsize=(6.4, 2.1 * inches * rows))
+    rows = len(firsts) + 1.3  # the scale stands below the text
+    inches = 6.4 / (columns + 3)  # of one column; a row is 2.1 columns high
+    figure = plt.figure(figsize=(6.4, 2.1 * inches * (rows + 1.8)))
     ax = figure.add_axes((0, 0, 1, 1))
-    ax.set(xlim=(-0.5, columns + 0.5), ylim=(rows - 1, -1))
+    ax.set(xlim=(-1.5, columns + 1.5), ylim=(rows + 0.5, -1.3))
     ax.set_axis_off()
 
     def write(row: Place, column: Place, text: str, **style: Any) -> None:
-        style = {"family": "monospace", "va": "center"} | style
+        style = {"family": "monospace", "va": "center", "color": "black"} | style
         size = 72 * inches / MONOSPACE_WIDTH
         ax.text(column, row + 0.5, text, size=size, **style)
 
     def paint(row: Place, left: Place, right: Place, nats: float) -> None:
-        paper = scale(min(max(nats / limit, 0.0), 1.0))
-        box = Rectangle((left, row), right - left, 1, color=paper, lw=0)
-        box.set_antialiased(False)  # else the page shines through between boxes
-        ax.add_patch(box)
+        share = min(nats / limit, 1.0)
+        if share > 0.02:  # paler than that is the white of the sheet to any eye
+            box = Rectangle((left, row), right - left, 1, color=scale(share), lw=0)
+            box.set(antialiased=False, clip_on=False)  # no seams between boxes
+            ax.add_patch(box)
 
-    write(-1, 0, title)
+    sheet = Rectangle((-1.4, -0.3), columns + 2.8, rows + 0.7, fc="white", ec="#c8c8c8")
+    ax.add_patch(sheet)
+    write(-1.2, -1.4, title, color=plt.rcParams["text.color"])
     for i, ((begin, end), nats) in enumerate(zip(spans, regret.regret, strict=True)):
         row = bisect_right(firsts, begin) - 1
         # Half of the space on either side; a comma leans on its word without one.
         left = begin - 0.5 * (i == 0 or spans[i - 1][1] < begin)
         right = end + 0.5 * (i + 1 == len(spans) or end < spans[i + 1][0])
         paint(row, left - firsts[row], right - firsts[row], nats)
-        write(row, begin - firsts[row], _shown(regret.words[i]), color="black")
-    write(rows - 1.9, 0, "nats lost:")
+    text = stories.join(regret.words) + " END" * (stories.END in regret.words)
+    for row, (first, after) in enumerate(zip(firsts, [*firsts[1:], None], strict=True)):
+        write(row, 0, text[first:after].rstrip())
+    write(rows - 0.8, 0, "nats lost:")
     for k in range(6):
         left = 12 + 6 * k
-        paint(rows - 1.9, left, left + 5, k * limit / 5)
+        paint(rows - 0.8, left, left + 5, k * limit / 5)
         label = f"{k * limit / 5:g}" + "+" * (k == 5)
-        write(rows - 1.9, left + 2.5, label, color="black", ha="center")
+        write(rows - 0.8, left + 2.5, label, ha="center")
     return ax
 
 

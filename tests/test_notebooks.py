@@ -340,3 +340,12 @@ def test_a_stage_without_tests_passes_only_where_that_is_declared(
     command = (sys.executable, "-c", f"raise SystemExit({code})")
     monkeypatch.setitem(stages.STAGES, stage, [command])
     assert stages.run(stage) is passed
+
+
+def test_a_drawing_is_stored_slim_and_draws_the_same() -> None:
+    kept = '<use transform="translate({} -3) scale(0.015625)" xlink:href="#a-1"/>'
+    drawn = (
+        f"<g> <!-- stir --> <metadata> <x/> </metadata> {kept.format('60.203125')} </g>"
+    )
+    assert execute.slim(drawn) == f"<g>{kept.format('60.20')}</g>"
+    assert execute.slim(execute.slim(drawn)) == execute.slim(drawn)

@@ -164,15 +164,25 @@ def test_the_picture_holds_every_word_and_reddens_with_regret() -> None:
     truth = np.zeros(n)
     model = np.linspace(0, 6, n)
     ax = draw_regret(Regret(story.words, model, truth), title="a title")
-    texts = [text.get_text() for text in ax.texts]
-    drawn = [("END" if word == END else word) for word in story.words]
-    assert texts[: n + 1] == ["a title", *drawn]
-    papers = [patch.get_facecolor() for patch in ax.patches[:n]]
-    assert papers[0] == to_rgba("white")
+    title, *lines = (text.get_text() for text in ax.texts)
+    assert title == "a title"
+    lines = lines[: lines.index("nats lost:")]
+    assert " ".join(lines) == story.text + " END"
+    assert max(map(len, lines)) <= 52
+    sheet, *papers = (patch.get_facecolor() for patch in ax.patches)
+    assert sheet == to_rgba("white")
+    papers = papers[:-5]  # the scale below; its zero is the sheet
+    pale = int((model <= 0.1).sum())  # at first nearly nothing is lost
+    assert 1 <= pale < 5
+    assert len(papers) == n - pale
     greens = [green for _, green, _, _ in papers]
     assert greens == sorted(greens, reverse=True)
     assert papers[-1] == papers[-2]  # beyond the limit red stays red
-    assert all(text.get_color() == "black" for text in ax.texts[1 : n + 1])
+    assert all(text.get_color() == "black" for text in ax.texts[1:])
+    for word, box in zip(story.words[pale:], ax.patches[1:-5], strict=True):
+        left, row = math.ceil(box.get_x()), int(box.get_y())
+        under = lines[row][left : math.floor(box.get_x() + box.get_width())]
+        assert under == ("END" if word == END else word)
     # Nothing is drawn outside the picture.
     left, right = ax.get_xlim()
     assert all(

@@ -139,6 +139,39 @@ def test_search_finds_a_word(browser: Browser) -> None:
     assert any("Attention" in title for title in found)
 
 
+# The contrast of each shaded word with the page and the shade it stands on (WCAG).
+CONTRASTS = """() => {
+  const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
+  const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+    .map((v) => v > 0.04045 ? ((v + 0.055) / 1.055) ** 2.4 : v / 12.92)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0.05);
+  const page = numbers(getComputedStyle(document.body).backgroundColor);
+  return [...document.querySelectorAll('.text_html span')].map((word) => {
+    const style = getComputedStyle(word);
+    const [r, g, b, alpha = 1] = numbers(style.backgroundColor);
+    const paper = [r, g, b].map((v, i) => alpha * v + (1 - alpha) * page[i]);
+    const [a, z] = [light(paper), light(numbers(style.color))];
+    return Math.max(a, z) / Math.min(a, z);
+  });
+}"""
+
+
+@pytest.mark.site
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_shaded_words_lie_on_the_page_and_can_be_read(
+    browser: Browser, scheme: str
+) -> None:
+    visit = Visit(browser, SITE / "notebooks/00_one_page.html", "desktop", scheme)
+    contrasts = visit.page.evaluate(CONTRASTS)
+    cards = visit.page.locator(".text_html").evaluate_all(
+        "cards => cards.map(card => getComputedStyle(card).backgroundColor)"
+    )
+    visit.page.close()
+    assert set(cards) == {"rgba(0, 0, 0, 0)"}
+    assert len(contrasts) > 100
+    assert min(contrasts) > 3.7
+
+
 @pytest.fixture
 def faulty(tmp_path: Path) -> Path:
     """A page with one fault of each kind that only a browser sees."""
