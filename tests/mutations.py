@@ -8,6 +8,8 @@ that nothing notices is a test to write.
 
 from dataclasses import dataclass
 
+from tests.mutations_tasks import TASKS
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -340,4 +342,5 @@ MUTATIONS: list[Mutation] = [
             "heap = [(n, turned[a], turned[b], a, b)",
         ),
     ),
+    *(m for file, tests, rows in TASKS for m in _in(file, tests, *rows)),
 ]

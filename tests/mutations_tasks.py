@@ -1,0 +1,96 @@
+"""Planted faults of the tasks (chapter 10): rows of (file, tests, faults)."""
+
+TASKS: list[tuple[str, str, list[tuple[str, str, str]]]] = [
+    (
+        "labelled.py",
+        "labelled",
+        [
+            (
+                "leak-to-validation-unseen",
+                "[*self.train, *self.validation]",
+                "self.train",
+            ),
+            (
+                "line-break-hides-a-leak",
+                "return tuple(text.strip() for text in example.texts)",
+                "return example.texts",
+            ),
+            (
+                "one-too-few-per-class",
+                "if seen[self.train[i].label] <= per_class:",
+                "if seen[self.train[i].label] < per_class:",
+            ),
+            ("span-past-the-end", "<= n for one in some)", "<= n + 1 for one in some)"),
+        ],
+    ),
+    (
+        "splits.py",
+        "splits",
+        [
+            (
+                "one-premise-in-two-parts",
+                "groups.setdefault(example.text.strip(), []).append(example)",
+                "groups.setdefault(str(example), []).append(example)",
+            ),
+            (
+                "validation-and-test-overlap",
+                "ordered = ordered[n:]",
+                "ordered = ordered[:]",
+            ),
+            (
+                "rare-class-in-no-test",
+                "n = max(1, round(share * len(texts)))",
+                "n = round(share * len(texts))",
+            ),
+            (
+                "classes-not-alike-in-the-parts",
+                'label = first if kind in NAMED else ""',
+                'label = ""',
+            ),
+        ],
+    ),
+    (
+        "rows.py",
+        "rows",
+        [
+            (
+                "hidden-label-is-the-last-class",
+                'if value is not None and value >= 0 else ""',
+                'if value is not None else ""',
+            ),
+            # Without it an open quotation mark swallows the rows that follow.
+            (
+                "swallowed-lines",
+                "csv.reader(lines, strict=True)",
+                "csv.reader(lines)",
+            ),
+        ],
+    ),
+    (
+        "published.py",
+        "published",
+        [
+            (
+                "absent-start-is-one",
+                'one["valueSpan"].get("startIndex", 0)',
+                'one["valueSpan"].get("startIndex", 1)',
+            ),
+            (
+                "apostrophe-ends-a-name",
+                """((?:(?!['"]: ').)+)""",
+                """([^'"]+)""",
+            ),
+        ],
+    ),
+    (
+        "tasks.py",
+        "tasks",
+        [
+            (
+                "hub-before-the-folder",
+                "if local is not None and source.files and local.is_dir():",
+                "if local is not None and source.files and not source.hub:",
+            ),
+        ],
+    ),
+]
