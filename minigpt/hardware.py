@@ -254,7 +254,7 @@ def require_memory(n_bytes: int, purpose: str) -> None:
     free = available_memory()
     if free is not None and n_bytes > free:
         raise MemoryError(
-            f"expected {n_bytes / 1e9:.1f} GB of free memory to {purpose}, got "
-            f"{free / 1e9:.1f} GB: close other programs, choose a smaller model, or "
+            f"expected {n_bytes / 1e6:,.0f} MB of free memory to {purpose}, got "
+            f"{free / 1e6:,.0f} MB: close other programs, choose a smaller model, or "
             f"load it as torch.bfloat16, which takes half of float32"
         )

@@ -2,8 +2,8 @@
 
 A name is looked for in three places: a folder of the reader's, the models that ship
 with the package, and the Hugging Face hub, whose client downloads with a progress bar,
-goes on where a download broke off, and keeps what it has for the next time. A folder is
-in Hugging Face's layout, or OpenAI's first release of GPT-1.
+goes on where a connection broke off, and keeps every whole file for the next time. A
+folder is in Hugging Face's layout, or OpenAI's first release of GPT-1.
 """
 
 import re

@@ -170,6 +170,112 @@ def test_a_model_is_found_while_its_folder_is_being_replaced(tmp_path):
     assert load_folder(tmp_path / "best").model.config == SMALL
 
 
+def test_the_vocabulary_must_fit_the_embedding(tmp_path):
+    save_pretrained(GPT(SMALL), CharTokenizer.train("abcdefghijk"), tmp_path)
+    CharTokenizer.train("abcdefghijklm").save(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"of at most 11 tokens for .* got 13: use the"
+    ):
+        load_folder(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"of at most 11 tokens for .* got 12: use the"
+    ):
+        save_pretrained(GPT(SMALL), CharTokenizer.train("abcdefghijkl"), tmp_path)
+
+
+def test_too_little_memory_is_said_before_anything_is_allocated(tmp_path, monkeypatch):
+    save_pretrained(GPT(SMALL), None, tmp_path)
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: 1000)
+
+    def read(_):
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr("minigpt.storage.Stored.read", read)
+    with pytest.raises(MemoryError, match=r"MB of free memory to load .*test_too_lit"):
+        load_folder(tmp_path)
+
+
+def test_as_much_memory_as_the_weights_and_the_largest_is_enough(tmp_path, monkeypatch):
+    model = GPT(SMALL)
+    save_pretrained(model, None, tmp_path)
+    largest = max(w.nbytes for w in model.parameters())
+    needed = sum(w.nbytes for w in model.parameters()) + largest
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: needed)
+    load_folder(tmp_path)
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: needed - 1)
+    with pytest.raises(MemoryError, match="close other programs, choose a smaller"):
+        load_folder(tmp_path)
+    load_folder(tmp_path, dtype=torch.bfloat16)
+
+
+def test_loading_draws_no_random_number_and_can_be_trained_on(tmp_path, tokens):
+    save_pretrained(GPT(SMALL), None, tmp_path)
+    state = torch.get_rng_state()
+    model = load_folder(tmp_path).model
+    assert torch.equal(torch.get_rng_state(), state)
+    model(tokens).sum().backward()
+    assert all(w.grad is not None and w.is_contiguous() for w in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("form", ["huggingface", "minigpt"])
+def test_saved_as_half_it_is_half_the_size_and_loads_as_float32(
+    tmp_path, dtype, form, tokens
+):
+    model = random_model(SMALL)
+    save_pretrained(model, None, tmp_path, format=form, dtype=dtype)
+    name = str(dtype).removeprefix("torch.")
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == name
+    stored = load_file(tmp_path / "model.safetensors").values()
+    assert {w.dtype for w in stored} == {dtype}
+    rounded = {n: w.to(dtype).float() for n, w in model.state_dict().items()}
+    assert_close(load_folder(tmp_path).model.state_dict(), rounded, atol=0, rtol=0)
+    half = load_folder(tmp_path, dtype=dtype).model
+    assert {w.dtype for w in half.parameters()} == {dtype}
+    save_pretrained(half, None, tmp_path / "again", format=form)
+    again = load_file(tmp_path / "again" / "model.safetensors").values()
+    assert {w.dtype for w in again} == {dtype}
+
+
+def test_a_weight_that_float16_cannot_hold_is_refused(tmp_path):
+    model = random_model(SMALL)
+    with torch.no_grad():
+        model.blocks[1].mlp.up.bias[3] = -70_000.0
+    with pytest.raises(
+        ValueError, match=r"7e\+04 in blocks\.1\.mlp\.up\.bias: save as"
+    ):
+        save_pretrained(model, None, tmp_path / "m", dtype=torch.float16)
+    assert not (tmp_path / "m").exists()
+    save_pretrained(model, None, tmp_path / "m", dtype=torch.bfloat16)
+
+
+def test_whole_numbers_are_no_dtype_to_load_as_and_no_weights(tmp_path):
+    save_pretrained(GPT(SMALL), None, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"floating-point dtype to load .* torch\.int8"
+    ):
+        load_folder(tmp_path, dtype=torch.int8)
+    path = tmp_path / "model.safetensors"
+    name = "transformer.h.0.mlp.c_fc.weight"
+    save_file({**load_file(path), name: torch.ones(12, 48, dtype=torch.int8)}, path)
+    with pytest.raises(
+        ValueError, match=rf"expected {name} in .* got I8: a compressed"
+    ):
+        load_folder(tmp_path)
+
+
+def test_a_config_of_another_version_of_ours_is_named(tmp_path):
+    save_pretrained(GPT(SMALL), None, tmp_path, format="minigpt")
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    for ours in ({**content["minigpt"], "rotary": True}, "4x128"):
+        write_json(path, {**content, "minigpt": ours})
+        with pytest.raises(
+            ValueError, match=r"fields of GPTConfig under minigpt in .*"
+        ):
+            load_folder(tmp_path)
+
+
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
 def test_a_restored_optimizer_steps_as_if_never_stopped(kind):
     def steps(n: int, stop_after: int | None) -> torch.Tensor:

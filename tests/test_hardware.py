@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from minigpt import hardware
-from minigpt.hardware import Hardware, choose, measured_flops, native_dtype, peak_flops
+from minigpt.hardware import (
+    Hardware,
+    available_memory,
+    choose,
+    measured_flops,
+    native_dtype,
+    peak_flops,
+    require_memory,
+)
 from minigpt.model import GPT, GPTConfig
 
 
@@ -116,3 +124,49 @@ def test_a_small_model_trains_on_one_thread_unless_told(monkeypatch):
     assert [hardware.cpu_threads(n) for n in (800_000, 124_000_000)] == [1, 8]
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     assert hardware.cpu_threads(800_000) == 8
+
+
+MEMINFO = "MemTotal:       16000 kB\nMemFree:  100 kB\nMemAvailable:   8000 kB\n"
+
+
+def system(path, meminfo: str = MEMINFO, **group: str):
+    """A root folder with the files in which Linux says what memory there is."""
+    (path / "proc").mkdir(exist_ok=True)
+    (path / "proc" / "meminfo").write_text(meminfo)
+    (path / "sys/fs/cgroup").mkdir(parents=True, exist_ok=True)
+    for name, text in group.items():
+        (path / "sys/fs/cgroup" / f"memory.{name}").write_text(text)
+    return path
+
+
+def test_free_memory_is_what_linux_could_free_and_a_container_may_take(tmp_path):
+    assert available_memory(system(tmp_path)) == 8_000 * 1024
+    # Pages of files count as used in a group, and are not.
+    stat = "anon 1000000\nfile 7000000\n"
+    group = system(tmp_path, max="5000000\n", stat=stat)
+    assert available_memory(group) == 4_000_000
+    assert available_memory(system(tmp_path, max="max\n")) == 8_000 * 1024
+    assert available_memory(system(tmp_path, max="90000000\n")) == 8_000 * 1024
+
+
+def test_where_linux_says_nothing_the_whole_memory_counts_or_nothing(
+    tmp_path, monkeypatch
+):
+    pages = {"SC_PHYS_PAGES": 500, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__, raising=False)
+    assert available_memory(tmp_path) == 500 * 4096
+    monkeypatch.delattr("os.sysconf")
+    assert available_memory(tmp_path) is None
+
+
+def test_this_machine_has_memory_and_too_much_is_refused(monkeypatch):
+    free = available_memory()
+    assert free is not None
+    assert free > 100e6
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: 3_000_000_000)
+    require_memory(3_000_000_000, "load x")
+    said = r"6,230 MB of free memory to load x, got 3,000 MB: close other programs"
+    with pytest.raises(MemoryError, match=said):
+        require_memory(6_230_000_000, "load x")
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: None)
+    require_memory(10**15, "load x")
