@@ -14,15 +14,18 @@ from typing import NamedTuple
 import torch
 
 from minigpt.checkpoint import (
+    Format,
     Pretrained,
     check_vocabulary,
     config_from_json,
     find_weights,
     load_folder,
     model_folder,
+    save_pretrained,
     stored_tensors,
 )
 from minigpt.model import GPTConfig
+from minigpt.plan import size
 from minigpt.release import (
     is_release,
     load_release,
@@ -64,6 +67,25 @@ class Summary(NamedTuple):
     tokenizer: Tokenizer | None
     dtype: torch.dtype
     n_bytes: int
+
+    def __str__(self) -> str:
+        number = str(self.dtype).removeprefix("torch.")
+        kind = "none" if self.tokenizer is None else type(self.tokenizer).__name__
+        return (
+            f"folder     {self.folder}\n"
+            f"model      {describe(self.config)}\n"
+            f"weights    {number}, {size(float(self.n_bytes))} on the disk\n"
+            f"tokenizer  {kind}, {self.config.vocab_size} tokens"
+        )
+
+
+def describe(config: GPTConfig) -> str:
+    """A shape in one line."""
+    return (
+        f"{config.n_parameters:,} parameters: {config.n_layer} layers, "
+        f"{config.n_head} heads, {config.d_model} channels, context "
+        f"{config.context_length}"
+    )
 
 
 def shipped() -> tuple[str, ...]:
@@ -127,6 +149,32 @@ def summarize(source: str | Path) -> Summary:
     dtype = next(one.dtype for one in stored if one.kind in NUMBERS)
     files = {one.file for one in stored}
     return Summary(folder, config, tokenizer, dtype, _bytes(files))
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    format: Format = "huggingface",  # noqa: A002 (the public name)
+) -> Summary:
+    """Save a model again, in another number format or layout; None keeps the numbers.
+
+    Raises:
+        FileNotFoundError: the source leads nowhere.
+        ValueError: there is something in the folder already, or the format or dtype
+            cannot hold the model.
+    """
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"expected a new or empty folder to export to, got {out}: choose another"
+        )
+    stored = summarize(source)
+    load = load_release if is_release(stored.folder) else load_folder
+    model, tokenizer = load(stored.folder, dtype=stored.dtype)
+    save_pretrained(model, tokenizer, folder, format=format, dtype=dtype)
+    return summarize(folder)
 
 
 def _bytes(files: set[Path]) -> int:
