@@ -1,4 +1,5 @@
 import math
+import time
 from collections import Counter
 
 import numpy as np
@@ -184,6 +185,20 @@ def test_counts_of_eight_bytes_equal_a_dictionary() -> None:
     assert len(expected) == 37
     assert all(model.count(ngram) == n for ngram, n in expected.items())
     assert model.count(list(b"tern tid")) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("order", "vocab_size"), [(8, 256), (5, 50_257)])
+def test_millions_of_tokens_are_counted_in_seconds(order: int, vocab_size: int) -> None:
+    # Like words: the k-th commonest comes in proportion to 1 / k.
+    drawn = np.random.default_rng(0).random(2_000_000)
+    tokens = (vocab_size**drawn).astype(int) - 1
+    begin = time.process_time()
+    model = NGram.train([tokens], order=order, vocab_size=vocab_size)
+    assert time.process_time() - begin < 20
+    runs = (tokens[i : len(tokens) - order + 1 + i].tolist() for i in range(order))
+    counts = Counter(zip(*runs, strict=True))
+    assert all(model.count(ngram) == n for ngram, n in counts.most_common(50))
 
 
 # Invariants.

@@ -1,5 +1,6 @@
 """GPT-2's and GPT-1's tokenizers against tiktoken, Hugging Face and round trips."""
 
+import json
 import os
 import random
 import sys
@@ -13,10 +14,10 @@ import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiktoken_ext.openai_public import r50k_pat_str
 from transformers import OpenAIGPTTokenizer
 
 from minigpt import stories
-from minigpt.bpe import GPT2_PATTERN
 from minigpt.subword import END_OF_TEXT, BPETokenizer, GPT1Tokenizer
 
 HOSTILE = (
@@ -114,6 +115,19 @@ def test_ids_equal_tiktokens_with_our_trained_vocabulary(trained: BPETokenizer) 
     check()
     for text in HOSTILE:
         assert trained.encode(text) == theirs.encode_ordinary(text)
+
+
+@pytest.mark.slow
+def test_every_code_point_is_cut_as_tiktoken_cuts_it(trained: BPETokenizer) -> None:
+    # `regex` and tiktoken bring Unicode tables of their own; a character that is a
+    # letter, a digit or a space to one of them only would change where words end.
+    theirs = as_tiktoken(trained)
+    # No version of Unicode assigns anything between plane 3 and plane 14.
+    points = [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE1000)]
+    every = [*map(chr, points)]
+    for i in range(0, len(every), 256):
+        text = "".join(f"a{c}b1{c}2 {c}\n" for c in every[i : i + 256])
+        assert trained.encode(text) == theirs.encode_ordinary(text), ascii(every[i])
 
 
 def test_training_finds_the_tokens_that_hugging_face_finds() -> None:
@@ -334,7 +348,7 @@ def test_gpt1_ids_equal_transformers(tmp_path: Path) -> None:
 def as_tiktoken(tokenizer: BPETokenizer) -> tiktoken.Encoding:
     return tiktoken.Encoding(
         "ours",
-        pat_str=GPT2_PATTERN.pattern,
+        pat_str=r50k_pat_str,
         mergeable_ranks=tokenizer.vocabulary,
         special_tokens=tokenizer.special_tokens,
     )
@@ -381,3 +395,15 @@ def test_published_gpt1_ids_equal_transformers(tmp_path: Path) -> None:
     ours = GPT1Tokenizer.from_files(*published("gpt1"))
     assert ours.vocab_size == 40478
     check_gpt1(ours, tmp_path, 20_000)
+
+
+@pytest.mark.data
+def test_the_recorded_cuts_of_gpt1_are_what_we_cut() -> None:
+    ours = GPT1Tokenizer.from_files(*published("gpt1"))
+    path = Path(__file__).parents[1] / "results" / "gpt1_tokens.json"
+    cuts = json.loads(path.read_text(encoding="utf-8"))["cuts"]
+    assert len(cuts) >= 4
+    for text, programs in cuts.items():
+        assert ours.encode(text) == programs["transformers"]["ids"]
+        for cut in programs.values():
+            assert ours.decode(cut["ids"]) == cut["comes back as"]
