@@ -341,6 +341,22 @@ MUTATIONS: list[Mutation] = [
             "heap = [(-n, turned[a], turned[b], a, b)",
             "heap = [(n, turned[a], turned[b], a, b)",
         ),
+        ("space-not-left-to-the-word", r"|\s+(?!\S)|\s+", r"|\s+"),
+        ("digits-of-ascii-only", r" ?\p{N}+|", " ?[0-9]+|"),
+        (
+            "half-a-surrogate-passes",
+            "text.encode()",
+            'text.encode("utf-8", "surrogatepass")',
+        ),
+    ),
+    *_in(
+        "subword.py",
+        "subword",
+        (
+            "stream-forgets-a-word",
+            "held = held[starts[-2] :]",
+            "held = held[starts[-1] :]",
+        ),
     ),
     *(m for file, tests, rows in TASKS for m in _in(file, tests, *rows)),
 ]
