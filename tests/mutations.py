@@ -8,6 +8,7 @@ that nothing notices is a test to write.
 
 from dataclasses import dataclass
 
+from tests.mutations_saved import SAVED
 from tests.mutations_tasks import TASKS
 
 
@@ -218,15 +219,6 @@ MUTATIONS: list[Mutation] = [
         ("worst-kept-as-best", "return min((x for x in", "return max((x for x in"),
     ),
     *_in(
-        "checkpoint.py",
-        "checkpoint",
-        (
-            "projection-not-turned",
-            "name: (state[ours].T if turned else state[ours])",
-            "name: state[ours]",
-        ),
-    ),
-    *_in(
         "sampling.py",
         "sampling",
         ("temperature-multiplied", "return logits / self.t", "return logits * self.t"),
@@ -358,5 +350,6 @@ MUTATIONS: list[Mutation] = [
             "held = held[starts[-1] :]",
         ),
     ),
+    *(m for file, tests, rows in SAVED for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in TASKS for m in _in(file, tests, *rows)),
 ]
