@@ -67,6 +67,7 @@ test-data: .venv/test-ready  ## tests on real data, in the folder MINIGPT_DATA
 	@$(BIN)/python tools/stages.py test-data
 
 bench: .venv/test-ready  ## speed and quality; writes results/*.json
+	@$(INSTALL) -c constraints.txt -e '.[bench]'
 	@status=0; for script in benchmarks/*.py; do \
 		echo "$$script"; $(BIN)/python $$script || status=1; done; exit $$status
 
