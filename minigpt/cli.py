@@ -7,6 +7,7 @@ of a run are the fields of `GPTConfig` and `TrainConfig`; their help is the text
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 import torch
 
 from minigpt.callbacks import Interrupt, Progress
-from minigpt.checkpoint import load_folder
 from minigpt.data import IGNORE, encode_text
 from minigpt.flags import Parser, add_fields, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
-from minigpt.hardware import choose, cpu_threads
+from minigpt.hardware import DTYPES, choose, cpu_threads
 from minigpt.model import GPT, GPTConfig
 from minigpt.plan import GPUS, plan
+from minigpt.pretrained import describe, export, load_pretrained, shipped, summarize
 from minigpt.run import StepRecord, TrainConfig
 from minigpt.subword import BPETokenizer
 from minigpt.texts import Text, load_text, names, overlap
@@ -31,7 +32,6 @@ LATER = {
     "finetune": "chapter 10",
     "predict": "chapter 10",
     "evaluate": "chapter 7",
-    "export": "chapter 7",
 }
 # A model this small learns from a text this short in minutes.
 SMALL = {"context_length": 128}
@@ -66,7 +66,7 @@ def build_parser() -> Parser:
     train.set_defaults(run=run_train)
 
     write = commands.add_parser("generate", help="continue a prompt")
-    write.add_argument("--model", required=True, help="saved folder, such as run/best")
+    write.add_argument("--model", required=True, help="saved folder, or a known name")
     write.add_argument("--prompt", default="", help="the text to continue")
     write.add_argument("--max-new-tokens", type=int, default=300, help="(default: 300)")
     write.add_argument(
@@ -78,13 +78,34 @@ def build_parser() -> Parser:
     write.set_defaults(run=run_generate)
 
     info = commands.add_parser("info", help="this machine, the texts, or a saved model")
-    info.add_argument("--model", help="saved folder, such as run/best")
+    known = f"run/best, {', '.join(shipped())}, openai-community/gpt2, …"
+    info.add_argument("--model", help=f"saved folder, or a known name: {known}")
     info.set_defaults(run=run_info)
+    add_export(
+        commands.add_parser("export", help="a copy of a model, to use elsewhere")
+    )
     add_plan(commands.add_parser("plan", help="memory and time of a run, beforehand"))
     for name, chapter in LATER.items():
         later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
         later.set_defaults(run=run_later, chapter=chapter)
     return parser
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """The flags of `minigpt export`."""
+    parser.add_argument("--model", required=True, help="saved folder, or a known name")
+    parser.add_argument("--out", type=Path, required=True, help="new or empty folder")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="of the weights (default: as they are stored)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=["huggingface", "minigpt"],
+        default="huggingface",
+        help="minigpt also holds banded layers and layers without biases "
+        "(default: huggingface)",
+    )
+    parser.set_defaults(run=run_export)
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -198,24 +219,27 @@ def _finish(
     return 0
 
 
-def describe(config: GPTConfig) -> str:
-    """A shape in one line."""
-    return (
-        f"{config.n_parameters:,} parameters: {config.n_layer} layers, "
-        f"{config.n_head} heads, {config.d_model} channels, context "
-        f"{config.context_length}"
-    )
+def readable(source: str) -> tuple[GPT, Tokenizer]:
+    """A model that can be given text.
+
+    Raises:
+        ValueError: there is no tokenizer beside it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the tokenizer is missing
+        model, tokenizer = load_pretrained(source)
+    if tokenizer is None:
+        raise ValueError(
+            f"expected a tokenizer in {source}, found none: save one beside the model"
+        )
+    return model, tokenizer
 
 
 def write(
     folder: str, prompt: str, *, max_new_tokens: int, sampler: Sampler, seed: int | None
 ) -> None:
     """Print a prompt and its continuation as it is drawn."""
-    model, tokenizer = load_folder(folder)
-    if tokenizer is None:
-        raise ValueError(
-            f"expected a tokenizer in {folder}, found none: save one beside the model"
-        )
+    model, tokenizer = readable(folder)
     pieces = stream(
         model,
         tokenizer,
@@ -248,16 +272,21 @@ def run_generate(arguments: argparse.Namespace) -> int:
 
 
 def run_info(arguments: argparse.Namespace) -> int:
-    """Say what this machine would compute on, or what a saved folder holds."""
+    """Say what this machine would compute on, or what a saved model is."""
     if arguments.model is None:
         print(f"torch      {torch.__version__}")
         print(f"hardware   {choose().describe()}")
         print(f"texts      {', '.join(names())}")
+        print(f"models     {', '.join(shipped())}")
         return 0
-    model, tokenizer = load_folder(arguments.model)
-    print(f"model      {describe(model.config)}")
-    kind = "none" if tokenizer is None else type(tokenizer).__name__
-    print(f"tokenizer  {kind}, {model.config.vocab_size} tokens")
+    print(summarize(arguments.model))
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Save a model again: in another number format, or in another layout."""
+    dtype = None if arguments.dtype is None else DTYPES[arguments.dtype]
+    print(export(arguments.model, arguments.out, dtype=dtype, format=arguments.format))
     return 0
 
 
@@ -272,7 +301,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
 def run_later(arguments: argparse.Namespace) -> int:
     """Refuse a command that is listed but not built."""
     raise NotImplementedError(
-        f"expected a command that is built (train, generate, info), got "
+        f"expected a command that is built (train, generate, info, …), got "
         f"{arguments.command}: it joins with {arguments.chapter}"
     )
 
@@ -285,7 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown flags: {' '.join(rest)}")
     try:
         return int(arguments.run(arguments))
-    except (ValueError, OSError, NotImplementedError) as error:
+    except (ValueError, OSError, MemoryError, NotImplementedError) as error:
         print(f"minigpt: {error}", file=sys.stderr)
         return 2
     except Diverged as error:

@@ -10,12 +10,14 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 
 from minigpt.callbacks import Interrupt
 from minigpt.checkpoint import load_folder, save_pretrained
 from minigpt.cli import LATER, build_parser, main
 from minigpt.flags import attribute_help
 from minigpt.model import GPT, GPTConfig
+from minigpt.pretrained import load_pretrained
 from minigpt.run import StepRecord, TrainConfig
 
 TINY = (
@@ -118,9 +120,63 @@ def test_info_describes_a_model_or_this_machine(trained, capsys):
     assert main(["info", "--model", str(trained / "best")]) == 0
     said = capsys.readouterr().out
     assert "1,072 parameters" in said
+    assert "context 8" in said
+    assert "float32" in said
     assert "CharTokenizer, 15 tokens" in said
     assert main(["info"]) == 0
-    assert "stories, letters, tinyshakespeare" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "stories, letters, tinyshakespeare" in said
+    assert "minigpt-stories" in said
+    assert main(["info", "--model", "minigpt-stories"]) == 0
+    assert "bfloat16, 1.04 MB on the disk" in capsys.readouterr().out
+
+
+def test_a_model_that_ships_writes_by_its_name(capsys):
+    argv = ["generate", "--model", "minigpt-stories", "--prompt", "One morning"]
+    assert main([*argv, "--max-new-tokens", "5"]) == 0
+    assert capsys.readouterr().out.startswith("One morning")
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "float16"])
+def test_an_export_is_the_model_in_the_format_asked_for(tmp_path, capsys, dtype):
+    out = tmp_path / "copy"
+    argv = ["export", "--model", "minigpt-stories", "--out", str(out)]
+    assert main([*argv, *(["--dtype", dtype] if dtype else [])]) == 0
+    assert f"weights    {dtype or 'bfloat16'}, " in capsys.readouterr().out
+    before, after = load_pretrained("minigpt-stories"), load_pretrained(out)
+    pairs = zip(before.model.parameters(), after.model.parameters(), strict=True)
+    exact = dtype != "float16"
+    for one, other in pairs:
+        torch.testing.assert_close(
+            one, other, atol=0 if exact else 1e-3, rtol=0 if exact else 1e-3
+        )
+    assert after.tokenizer is not None
+    assert after.tokenizer.vocab_size == 576
+
+
+def test_a_banded_model_exports_only_as_minigpt(tmp_path, capsys):
+    shape = GPTConfig(vocab_size=11, context_length=5, d_model=12, n_head=3, band=2)
+    save_pretrained(GPT(shape), None, tmp_path / "run", format="minigpt")
+    out = tmp_path / "copy"
+    argv = ["export", "--model", str(tmp_path / "run"), "--out", str(out)]
+    assert 'got band=2: save it with format="minigpt"' in refused(argv, capsys)
+    assert not out.exists()
+    assert main([*argv, "--format", "minigpt", "--dtype", "bfloat16"]) == 0
+    assert load_folder(out).model.config == shape
+
+
+def test_an_export_into_a_folder_with_something_in_it_is_one_line(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("kept")
+    argv = ["export", "--model", "minigpt-stories", "--out", str(tmp_path)]
+    assert "expected a new or empty folder to export to" in refused(argv, capsys)
+    argv = ["export", "--model", "minigpt-bass", "--out", str(tmp_path / "copy")]
+    assert "expected a saved model in minigpt-bass" in refused(argv, capsys)
+
+
+def test_too_little_memory_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: 100_000)
+    argv = ["generate", "--model", "minigpt-stories"]
+    assert "MB of free memory to load" in refused(argv, capsys)
 
 
 def test_a_preset_sets_the_shape_and_flags_change_it():
