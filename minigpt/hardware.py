@@ -6,6 +6,7 @@
                 the T4, and float32 everywhere else
     attention   "auto": the kernel that `attention.attend` finds best
     threads     one for a model below five million weights, all cores above
+    memory      asked for before a model is loaded, so that none ends in mid-load
     compile     off unless asked for: it costs up to a minute, which a short run on a
                 small model never earns back
 
@@ -14,6 +15,7 @@ choice can be overridden. Peaks are the makers' dense figures, in FLOP/s.
 """
 
 import os
+import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -71,6 +73,10 @@ class Hardware:
     def scaled(self) -> bool:
         """float16 gradients underflow, so the loss is scaled up before `backward`."""
         return self.dtype == torch.float16
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """What scales the loss; where nothing underflows it lets everything pass."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.scaled)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which matrix products run in `dtype`."""
@@ -182,18 +188,28 @@ def peak_flops(hardware: Hardware) -> tuple[float, bool]:
 
     An unknown device is measured by a matrix product, which is a floor under its peak.
     """
+    known = known_peak(hardware)
+    if known is not None:
+        return known, True
+    return measured_flops(hardware.device, hardware.dtype), False
+
+
+def known_peak(hardware: Hardware) -> float | None:
+    """The maker's figure, or None where the table has none."""
     name = device_name(hardware.device)
     for part, half, single in PEAKS:
         if part in name:
-            return (single if hardware.dtype == torch.float32 else half), True
-    return measured_flops(hardware.device, hardware.dtype), False
+            return single if hardware.dtype == torch.float32 else half
+    return None
 
 
 def measured_flops(
     device: torch.device, dtype: torch.dtype, *, size: int = 1024, rounds: int = 5
 ) -> float:
     """The best rate of a square matrix product, in FLOP/s."""
-    a = torch.randn(size, size, device=device).to(dtype)
+    # A generator of its own: measuring must not change what a run draws next.
+    generator = torch.Generator(device).manual_seed(0)
+    a = torch.randn(size, size, device=device, generator=generator).to(dtype)
     best = 0.0
     for _ in range(rounds):
         start = time.perf_counter()
@@ -202,6 +218,19 @@ def measured_flops(
         product[0, 0].item()
         best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes in use so far: of a GPU's tensors, else of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def available_memory(system: Path = Path("/")) -> int | None:

@@ -61,6 +61,30 @@ def test_absent_fields_are_their_defaults_and_the_published_shape(kind):
             assert getattr(theirs, name) == getattr(ours, field)
 
 
+def test_the_hubs_own_configurations_are_read():
+    """With every kind of field that OpenAI's five models have there."""
+    shared = {
+        "initializer_range": 0.02,
+        "layer_norm_epsilon": 1e-05,
+        **dict.fromkeys(DROPOUTS, 0.1),
+        "summary_activation": None,
+        "summary_type": "cls_index",
+        "task_specific_params": {"text-generation": {"do_sample": True}},
+        "n_special": 0,
+        "predict_special_tokens": True,
+        "output_past": True,
+    }
+    xl = {"n_ctx": 1024, "n_positions": 1024, "n_embd": 1600, "n_head": 25}
+    ids = {"bos_token_id": 50256, "eos_token_id": 50256, "vocab_size": 50257}
+    kind = {"model_type": "gpt2", "activation_function": "gelu_new", "n_layer": 48}
+    assert shape_of({**shared, **xl, **ids, **kind}, HERE) == GPTConfig.preset(
+        "gpt2-xl"
+    )
+    first = {"n_ctx": 512, "n_positions": 512, "vocab_size": 40478, "afn": "gelu"}
+    kind = {"model_type": "openai-gpt", "architectures": ["OpenAIGPTLMHeadModel"]}
+    assert shape_of({**shared, **first, **kind}, HERE) == GPTConfig.preset("gpt1")
+
+
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
 def test_a_shape_comes_back_from_its_config(config):
     assert shape_of(huggingface_config(config), HERE) == config
