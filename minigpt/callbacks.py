@@ -46,6 +46,27 @@ class Progress:
             )
 
 
+class Reading:
+    """A bar over what has been read; nothing where it is read at once."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[NoReturn] | None = None
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.bar is None:
+            self.bar = tqdm(total=total, unit="", unit_scale=True, dynamic_ncols=True)
+        if total != self.bar.total:  # another part of the same task
+            self.bar.reset(total)
+        self.bar.update(done - self.bar.n)
+
+
 class Interrupt:
     """The first Ctrl-C ends the run after this step and a save; the second at once."""
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from minigpt.callbacks import Interrupt, Progress
-from minigpt.data import IGNORE, encode_text
+from minigpt.callbacks import Interrupt, Progress, Reading
+from minigpt.corpus import KINDS, load_corpus
 from minigpt.flags import Parser, add_fields, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
 from minigpt.hardware import DTYPES, choose, cpu_threads
@@ -23,9 +23,8 @@ from minigpt.model import GPT, GPTConfig
 from minigpt.plan import GPUS, plan
 from minigpt.pretrained import describe, export, load_pretrained, shipped, summarize
 from minigpt.run import StepRecord, TrainConfig
-from minigpt.subword import BPETokenizer
-from minigpt.texts import Text, load_text, names, overlap
-from minigpt.tokenizer import CharTokenizer, Tokenizer, WordTokenizer
+from minigpt.texts import names
+from minigpt.tokenizer import Tokenizer
 from minigpt.train import Diverged, fit
 
 LATER = {
@@ -50,7 +49,7 @@ def build_parser() -> Parser:
     )
     train.add_argument(
         "--tokenizer",
-        choices=["auto", "char", "word", "bpe"],
+        choices=KINDS,
         default="auto",
         help="characters, the words of stories, or byte pairs (default: auto)",
     )
@@ -138,32 +137,18 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_plan)
 
 
-def choose_tokenizer(text: Text, kind: str, vocab_size: int) -> Tokenizer:
-    """The tokenizer asked for; for "auto" the words of stories, else characters.
-
-    Characters suit a short text: a larger vocabulary would see each token too seldom.
-    """
-    whole = text.train + text.validation
-    if kind == "auto":
-        small = len(whole) < 5_000_000 and len(set(whole)) <= 512
-        kind = "word" if text.name == "stories" else "char" if small else "bpe"
-    if kind == "word":
-        return WordTokenizer()
-    if kind == "char":
-        return CharTokenizer.train(whole)
-    # Merges are counted on the training part alone; every other byte has its token.
-    marks = () if text.end is None else (text.end,)
-    return BPETokenizer.train([text.train], vocab_size=vocab_size, special_tokens=marks)
-
-
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, with a progress bar, and end with a sample."""
     config = TrainConfig(**given(arguments, TrainConfig))
-    text = load_text(arguments.data)
-    tokenizer = choose_tokenizer(text, arguments.tokenizer, arguments.vocab_size)
-    train, val = (
-        encode_text(text, p, tokenizer) for p in (text.train, text.validation)
-    )
+    with Reading() as reading:
+        corpus = load_corpus(
+            arguments.data,
+            tokenizer=arguments.tokenizer,
+            vocab_size=arguments.vocab_size,
+            folder=arguments.out,
+            progress=reading,
+        )
+    tokenizer = corpus.tokenizer
     shape = {**given(arguments, GPTConfig), "vocab_size": tokenizer.vocab_size}
     # A preset's own context length holds unless another was asked for.
     model_config = (
@@ -175,10 +160,9 @@ def run_train(arguments: argparse.Namespace) -> int:
     model = GPT(model_config)
     torch.set_num_threads(cpu_threads(model_config.n_parameters))
     hardware = choose(config.device, config.precision, compile=config.compile)
-    sizes = [f"{int((tokens != IGNORE).sum()):,}" for tokens in (train, val)]
     chosen = (
-        f"text       {text.name}: {sizes[0]} tokens, and {sizes[1]} to validate on",
-        f"           {overlap(text)}",
+        f"text       {corpus}",
+        f"           {corpus.overlap}",
         f"tokenizer  {type(tokenizer).__name__}, {tokenizer.vocab_size} tokens",
         f"model      {describe(model_config)}",
         f"hardware   {hardware.describe()}",
@@ -186,8 +170,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     with Progress(config.steps, chosen) as progress, Interrupt() as interrupt:
         records = fit(
             model,
-            train,
-            val,
+            corpus.train,
+            corpus.validation,
             config,
             out=arguments.out,
             callbacks=(progress, interrupt),

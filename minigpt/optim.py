@@ -10,6 +10,10 @@ Muon (Jordan et al., 2024) treats a hidden matrix as a matrix: it replaces the u
 U S Vᵀ by U Vᵀ, nearly, so that every direction moves equally far. Embeddings, norms
 and biases are no such matrices and stay with AdamW.
 
+Adafactor (Shazeer and Stern, 2018) saves memory. AdamW keeps two numbers for each
+weight; Adafactor drops m, and of the v of an (R, K) matrix it keeps only the means of
+the rows and of the columns, R + K numbers, and takes v ≈ row · column / mean(row).
+
 A schedule is a number in [0, 1] that multiplies η at each step.
 """
 
@@ -262,6 +266,18 @@ def muon_and_adamw(
         Muon(groups, lr=muon_lr, weight_decay=0.0, dtype=dtype),
         adamw(rest, lr=lr, betas=betas, weight_decay=weight_decay),
     )
+
+
+def adafactor(
+    parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
+) -> Optimizer:
+    """torch's Adafactor over `parameter_groups`.
+
+    The rate is relative: a weight moves by that share of the root mean square of its
+    matrix, and by no more than 1/√t at step t (Algorithm 4 there).
+    """
+    groups = parameter_groups(parameters, weight_decay=weight_decay)
+    return torch.optim.Adafactor(groups, lr=lr)
 
 
 def adamw(

@@ -5,17 +5,17 @@ A run's folder holds `last/` to resume from, `best/` to use, and `run.json` to r
 in the data and the record of every step: all that the next step depends on.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from statistics import median
+from typing import Any
 
 import torch
 from jaxtyping import Integer
 from torch import Tensor
-from torch.optim import Optimizer
 
 from minigpt.checkpoint import (
     Format,
@@ -28,9 +28,10 @@ from minigpt.checkpoint import (
 )
 from minigpt.data import Batches, check_predictable, make_batches
 from minigpt.foreign import huggingface_config
-from minigpt.hardware import choose
+from minigpt.hardware import choose, known_peak, peak_memory
 from minigpt.model import GPT
-from minigpt.optim import SHAPES, Shape, Together, adamw, muon_and_adamw, rate
+from minigpt.plan import flops_per_token
+from minigpt.recipe import DEFAULTS, TrainConfig, make_optimizer, parts
 from minigpt.storage import (
     read_json,
     read_tensors,
@@ -40,103 +41,17 @@ from minigpt.storage import (
     write_tensors,
 )
 from minigpt.tokenizer import Tokenizer
+from minigpt.tokens import token_digest
 
-RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    (
-        "steps batch_size micro_batch_size eval_every patience",
-        lambda x: x >= 1,
-        "at least 1",
-    ),
-    ("learning_rate muon_learning_rate clip", lambda x: x > 0, "above 0"),
-    ("warmup weight_decay", lambda x: x >= 0, "at least 0"),
-    ("cooldown floor", lambda x: 0 <= x <= 1, "in [0, 1]"),
-    ("beta1 beta2", lambda x: 0 <= x < 1, "in [0, 1)"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything that a run's numbers depend on, besides model and text.
-
-    The defaults suit models of about a million weights. A larger one wants smaller
-    rates: 6e-4 with optimizer="adamw", schedule="cosine" is usual at GPT-2's size.
-
-    Attributes:
-        steps: optimiser steps in all.
-        batch_size: windows, or stories, per step.
-        micro_batch_size: windows held in memory at once; their gradients add up to
-            the whole batch's. All of them unless given.
-        optimizer: muon (for the matrices of the blocks, AdamW for the rest) or adamw.
-        learning_rate: AdamW's peak rate.
-        muon_learning_rate: Muon's peak rate.
-        weight_decay: AdamW's decay per step, times the rate; on matrices only.
-        beta1: AdamW's memory of the gradient, in [0, 1).
-        beta2: AdamW's memory of its square, in [0, 1).
-        schedule: cosine, linear, constant, or wsd (warm-up, stable, decay).
-        warmup: steps until the peak rate.
-        cooldown: share of the run over which wsd decays.
-        floor: final rate, as a share of the peak.
-        clip: largest norm of the gradient.
-        eval_every: steps between two validations, each followed by a save.
-        patience: validations without a better one after which the run stops.
-        seed: of the first weights and of the batches.
-        device: auto, cuda, mps or cpu.
-        precision: auto, float32, bfloat16 or float16.
-        compile: compile the step with torch.compile.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    steps: int = 2000
-    batch_size: int = 16
-    micro_batch_size: int | None = None
-    optimizer: Literal["muon", "adamw"] = "muon"
-    learning_rate: float = 4e-3
-    muon_learning_rate: float = 0.02
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    schedule: Shape = "wsd"
-    warmup: int = 50
-    cooldown: float = 0.5
-    floor: float = 0.0
-    clip: float = 1.0
-    eval_every: int = 250
-    patience: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        for names, allowed, rule in RANGES:
-            for name in names.split():
-                value = getattr(self, name)
-                if value is not None and not allowed(value):
-                    raise ValueError(f"{name} must be {rule}, got {value}")
-        if self.optimizer not in ("muon", "adamw"):
-            raise ValueError(
-                f'optimizer must be "muon" or "adamw", got {self.optimizer!r}'
-            )
-        if self.schedule not in SHAPES:
-            raise ValueError(
-                f"schedule must be one of {', '.join(SHAPES)}, got {self.schedule!r}"
-            )
-
-    def rate(self, step: int) -> float:
-        """The schedule's multiplier at a step counted from 0."""
-        return rate(
-            step,
-            self.steps,
-            shape=self.schedule,
-            warmup=self.warmup,
-            cooldown=self.cooldown,
-            floor=self.floor,
-        )
-
-
-DEFAULTS = TrainConfig()
+__all__ = [
+    "DEFAULTS",
+    "Callback",
+    "Run",
+    "StepRecord",
+    "TrainConfig",
+    "make_optimizer",
+    "parts",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,33 +66,13 @@ class StepRecord:
     seconds: float
     validation_loss: float | None = None
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Targets that counted, per second of this step."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
 
 Callback = Callable[[StepRecord], bool | None]
-
-
-def make_optimizer(model: GPT, config: TrainConfig = DEFAULTS) -> Optimizer | Together:
-    """The optimiser that a configuration asks for."""
-    betas = (config.beta1, config.beta2)
-    if config.optimizer == "adamw":
-        return adamw(
-            model.parameters(),
-            lr=config.learning_rate,
-            betas=betas,
-            weight_decay=config.weight_decay,
-        )
-    return muon_and_adamw(
-        model,
-        muon_lr=config.muon_learning_rate,
-        lr=config.learning_rate,
-        betas=betas,
-        weight_decay=config.weight_decay,
-        dtype=choose(config.device, config.precision).dtype,
-    )
-
-
-def parts(optimizer: Optimizer | Together) -> tuple[Optimizer, ...]:
-    """The optimisers that make up one."""
-    return optimizer.optimizers if isinstance(optimizer, Together) else (optimizer,)
 
 
 class Run:
@@ -202,6 +97,7 @@ class Run:
         self.hardware = choose(config.device, config.precision, compile=config.compile)
         self.hardware.place(model)
         self.optimizer = make_optimizer(model, config)
+        self.scaler = self.hardware.scaler()
         self.batches: Batches = make_batches(
             train,
             context_length=model.config.context_length,
@@ -209,12 +105,9 @@ class Run:
             seed=config.seed,
         )
         self.records: list[StepRecord] = []
-        digest = hashlib.sha256()
-        for tokens in (train, val):
-            digest.update(tokens.contiguous().numpy().tobytes())
         self.identity: dict[str, Any] = {
             "model": asdict(model.config),
-            "data": digest.hexdigest(),
+            "data": token_digest(train, val),
             "training": asdict(config),
         }
 
@@ -260,10 +153,20 @@ class Run:
         tensors = read_tensors(last / "training.safetensors")
         self.model.load_state_dict(load_folder(last).model.state_dict())
         restore_optimizers(parts(self.optimizer), tensors)
+        self._restore_scaler(tensors)
         place = {k.removeprefix("data."): v for k, v in tensors.items()}
         self.batches.restore(place)
         restore_random(tensors)
         self.records = [StepRecord(**record) for record in found["records"]]
+
+    def _restore_scaler(self, tensors: dict[str, Tensor]) -> None:
+        state = {
+            name.removeprefix("scaler."): value.item()
+            for name, value in tensors.items()
+            if name.startswith("scaler.")
+        }
+        if state:
+            self.scaler.load_state_dict(state)
 
     def _make_folder(self, out: Path) -> None:
         try:
@@ -301,6 +204,8 @@ class Run:
         records = [asdict(record) for record in self.records]
         tensors = {f"data.{k}": v for k, v in self.batches.state().items()}
         tensors |= optimizer_tensors(parts(self.optimizer)) | random_tensors()
+        scaler = self.scaler.state_dict()
+        tensors |= {f"scaler.{k}": torch.tensor(v) for k, v in scaler.items()}
         with replacing_folder(self.out / "last") as folder:
             self._save_model(folder)
             write_tensors(folder / "training.safetensors", tensors)
@@ -319,13 +224,47 @@ class Run:
         save_pretrained(self.model, self.tokenizer, folder, format=form)
 
     def record(self) -> dict[str, Any]:
-        """All of the run in one JSON object: what, on what, and what came of it."""
+        """All of the run in one JSON object: what, on what, and what came of it.
+
+        `utilisation` is the share of the device's peak that the run's arithmetic comes
+        to, 6 FLOPs a weight and token and those of attention (`plan.flops_per_token`);
+        null where no maker's figure for the device is known.
+        """
+        rates = [record.tokens_per_second for record in self.records]
+        typical = median(rates) if rates else 0.0
+        arithmetic = flops_per_token(self.model.config)
+        peak = known_peak(self.hardware)
         return {
             **self.identity,
             "hardware": self.hardware.describe(),
             "torch": torch.__version__,
             "parameters": self.model.config.n_parameters,
-            "best": self.best if math.isfinite(self.best) else None,
+            "best": finite(self.best),
             "seconds": sum(record.seconds for record in self.records),
-            "steps": [asdict(record) for record in self.records],
+            "tokens_per_second": typical,
+            "flops_per_token": arithmetic,
+            "peak_flops": peak,
+            "utilisation": arithmetic * typical / peak if peak else None,
+            "peak_memory": peak_memory(self.hardware.device),
+            "steps": self._steps(),
         }
+
+    def _steps(self) -> list[dict[str, Any]]:
+        """Every step's record, and the tokens read up to its end."""
+        read = accumulate(record.tokens for record in self.records)
+        return [
+            # A loss scaler skips a step whose gradient is infinite; JSON has no word
+            # for that.
+            {
+                **asdict(record),
+                "gradient_norm": finite(record.gradient_norm),
+                "tokens_per_second": record.tokens_per_second,
+                "tokens_read": tokens,
+            }
+            for record, tokens in zip(self.records, read, strict=True)
+        ]
+
+
+def finite(number: float) -> float | None:
+    """The number, or None where it is infinite or none."""
+    return number if math.isfinite(number) else None

@@ -3,13 +3,10 @@
 `load_text` knows the texts written for this book (`stories`, `letters`), real ones by
 name (looked for below the folder that MINIGPT_DATA names, then on the Hugging Face
 hub), and the reader's own files. Running text is cut by position: the last tenth is for
-validation, and no token of it is ever trained on. `overlap` counts what two parts share
-all the same.
+validation, and no token of it is ever trained on. A collection of documents is cut
+between two of them. `overlap` counts what two parts share all the same.
 """
 
-import csv
-import io
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigpt import stories
+from minigpt.files import TABLES, Piece, hold_out, read_text, rows
 
 ASSETS = Path(__file__).parent / "assets"
 # GPT-2's mark between two documents.
@@ -115,13 +113,15 @@ def names() -> tuple[str, ...]:
     return (*EMBEDDED, *SOURCES)
 
 
-def load_text(name: str | Path) -> Text:
-    """A text by name, or the reader's own .txt, .jsonl or .csv file.
+def load_text(name: str | Path | Iterable[str]) -> Text:
+    """A text by name, the reader's own .txt, .jsonl or .csv file, or her documents.
 
     Raises:
         FileNotFoundError: the name or path leads nowhere; says where it was looked for.
         ValueError: the text is empty, too short to split, or not UTF-8.
     """
+    if not isinstance(name, (str, Path)):
+        return _from_documents(name)
     if str(name) == "stories":
         return _stories()
     if str(name) == "letters":
@@ -130,6 +130,8 @@ def load_text(name: str | Path) -> Text:
     if str(name) in SOURCES:
         return _named(str(name), SOURCES[str(name)])
     path = Path(name)
+    if path.is_file() and path.suffix in TABLES:
+        return split_documents(path.stem, rows(path), path.stat().st_size)
     if path.is_file():
         return split_text(path.stem, read_text(path))
     raise FileNotFoundError(
@@ -158,37 +160,31 @@ def split_text(name: str, text: str, *, held_out: float = 0.1) -> Text:
     return Text(name, text[:cut], text[cut:])
 
 
-def read_text(path: Path) -> str:
-    """The text of a .txt file, or of the `text` column of a .jsonl or .csv file.
+def split_documents(name: str, documents: Iterable[Piece], size: int) -> Text:
+    """Cut between two documents, `hold_out` says where; packed with end marks.
 
     Raises:
-        ValueError: not UTF-8, not valid JSON, or no column `text`.
+        ValueError: fewer than two documents.
     """
-    # "utf-8-sig" drops the mark that Windows programs put at the start of a file.
-    try:
-        whole = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in whole.split("\n") if line.strip()]
-        elif path.suffix == ".csv":
-            rows = list(csv.DictReader(io.StringIO(whole)))
-        else:
-            return whole
-    except UnicodeDecodeError as error:
+    parts: dict[bool, list[str]] = {False: [], True: []}
+    for held, piece in hold_out(documents, size):
+        parts[held].append(piece.text)
+    if not parts[False]:
         raise ValueError(
-            f"expected UTF-8 text in {path}, got a byte that is not "
-            f"(position {error.start}): convert the file first"
-        ) from None
-    except (json.JSONDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"expected a table in {path}, got {error}: check that each row is whole"
-        ) from None
-    missing = [row for row in rows if not isinstance(row, dict) or not row.get("text")]
-    if missing:
-        raise ValueError(
-            f'expected a column "text" in {path}, got {missing[0]!r}: rename the '
-            f"column that holds the text"
+            f"expected at least 2 documents in {name}, one to hold out, got "
+            f"{len(parts[True])}: bring more rows"
         )
-    return "\n".join(str(row["text"]) for row in rows)
+    train, held_out = (END_OF_TEXT.join(parts[held]) for held in (False, True))
+    return Text(name, train, held_out, end=END_OF_TEXT, packed=True)
+
+
+def _from_documents(texts: Iterable[str]) -> Text:
+    pieces, at = [], 0
+    for text in texts:
+        if text.strip():
+            pieces.append(Piece(at, text))
+            at += len(text)
+    return split_documents("documents", pieces, at)
 
 
 def _stories(n: int = 8_000, n_validation: int = 800) -> Text:
@@ -293,39 +289,3 @@ def unwrap(text: str) -> str:
     'It was the best of times.\\n\\nIt was'
     """
     return re.sub(r"(?<!\n)\n(?!\n)[ \t]*", " ", text.replace("\r\n", "\n"))
-
-
-class Overlap(NamedTuple):
-    """What two splits share: whole documents, and runs of eight words."""
-
-    duplicates: int
-    documents: int
-    shared: int
-    runs: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.duplicates} of {self.documents} validation documents and "
-            f"{self.shared} of {self.runs} of their runs of eight words also stand in "
-            f"the training text"
-        )
-
-
-def overlap(text: Text, *, n: int = 8) -> Overlap:
-    """Count validation documents, and runs of n words, that training text also has."""
-    train, held = text.documents(text.train), text.documents(text.validation)
-    seen_documents = set(train)
-    seen = {run for document in train for run in _runs(document, n)}
-    runs = [run for document in held for run in _runs(document, n)]
-    return Overlap(
-        duplicates=sum(document in seen_documents for document in held),
-        documents=len(held),
-        shared=sum(run in seen for run in runs),
-        runs=len(runs),
-    )
-
-
-def _runs(document: str, n: int) -> Iterator[int]:
-    words = document.split()
-    # Hashes, not strings: eight times less memory, and a collision only over-counts.
-    return (hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1))

@@ -24,15 +24,8 @@ from minigpt.data import IGNORE, Batch, check_predictable, shift
 from minigpt.hardware import Hardware, choose
 from minigpt.model import GPT
 from minigpt.optim import Together
-from minigpt.run import (
-    DEFAULTS,
-    Callback,
-    Run,
-    StepRecord,
-    TrainConfig,
-    make_optimizer,
-    parts,
-)
+from minigpt.recipe import DEFAULTS, TrainConfig, make_optimizer, parts
+from minigpt.run import Callback, Run, StepRecord
 from minigpt.tokenizer import Tokenizer
 
 # Logits above this many numbers (128 MB in float32) are made and dropped in chunks.
@@ -80,6 +73,7 @@ def training_steps(
     config: TrainConfig = DEFAULTS,
     *,
     optimizer: Optimizer | Together | None = None,
+    scaler: torch.amp.GradScaler | None = None,
     first_step: int = 0,
 ) -> Iterator[StepRecord]:
     """The loop: draw a batch, measure, move, and report, until `config.steps` are done.
@@ -90,7 +84,7 @@ def training_steps(
     hardware = choose(config.device, config.precision, compile=config.compile)
     hardware.place(model)
     optimizer = make_optimizer(model, config) if optimizer is None else optimizer
-    scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.scaled)
+    scaler = hardware.scaler() if scaler is None else scaler
     loss_of = torch.compile(next_token_loss) if hardware.compile else next_token_loss
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
@@ -154,7 +148,8 @@ def _move(
     if not math.isfinite(loss) or not (scaler.is_enabled() or math.isfinite(norm)):
         raise Diverged(
             f"expected a finite loss and gradient, got {loss} and {norm} at step "
-            f"{step}: lower the learning rate or lengthen the warm-up"
+            f"{step}: lower the learning rate, lengthen the warm-up, or clip the "
+            f"gradient at less than {clip:g}"
         )
     for part in parts(optimizer):
         scaler.step(part)
@@ -239,6 +234,7 @@ def fit(
         run.batches,
         config,
         optimizer=run.optimizer,
+        scaler=run.scaler,
         first_step=len(run.records),
     )
     for record in steps:

@@ -29,7 +29,9 @@ READING_ORDER: dict[str, int | None] = {
     "tokenizer": 2,
     "attention": 3,
     "model": 4,
+    "files": 5,
     "texts": 5,
+    "overlap": 5,
     "data": 5,
     "labelled": 10,
     "splits": 10,
@@ -42,8 +44,13 @@ READING_ORDER: dict[str, int | None] = {
     "storage": 5,
     "foreign": 7,
     "checkpoint": 5,
+    "tokens": 5,
+    "corpus": 5,
+    "recipe": 5,
     "run": 5,
     "train": 5,
+    "raterange": 5,
+    "curves": 5,
     "callbacks": 5,
     "sampling": 6,
     "decoding": 6,
@@ -66,7 +73,14 @@ LONGEST_FUNCTION = 60
 LARGEST_FILE = 500 * 1024
 ALL_WEIGHTS = 25 * 1024 * 1024
 # Loaded when first needed, never by `import minigpt`.
-HEAVY = ("datasets", "huggingface_hub", "matplotlib", "transformers")
+HEAVY = (
+    "datasets",
+    "huggingface_hub",
+    "matplotlib",
+    "tensorboard",
+    "transformers",
+    "wandb",
+)
 NOT_OURS = set(".git .venv _build build dist run runs .hypothesis".split())
 # Spelled with one-letter sets, so that this file is no find of its own.
 FORBIDDEN = {

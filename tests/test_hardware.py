@@ -1,5 +1,8 @@
 """Hardware: the table chooses as it says, and each choice can be overridden."""
 
+import os
+import sys
+
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from minigpt.hardware import (
     measured_flops,
     native_dtype,
     peak_flops,
+    peak_memory,
     require_memory,
 )
 from minigpt.model import GPT, GPTConfig
@@ -95,6 +99,34 @@ def test_a_known_peak_is_the_makers_and_an_unknown_one_is_measured(monkeypatch):
     assert peak_flops(choose(precision="float32")) == (51e12, True)
     monkeypatch.setattr(hardware, "measured_flops", lambda *_: 7.0)
     assert peak_flops(choose("cpu", "float32")) == (7.0, False)
+
+
+def test_measuring_leaves_the_random_numbers_of_a_run_alone():
+    before = torch.get_rng_state()
+    measured_flops(torch.device("cpu"), torch.float32, size=64)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_peak_memory_is_bytes_and_never_falls():
+    before = peak_memory(torch.device("cpu"))
+    held = torch.ones(25_000_000)
+    del held
+    after = peak_memory(torch.device("cpu"))
+    assert before is not None
+    assert after is not None
+    # Torch alone takes more than this, and no process more than the machine has.
+    assert 100_000_000 < before <= after
+    assert after < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_gpus_peak_is_its_tensors(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 123)
+    assert peak_memory(torch.device("cuda")) == 123
+
+
+def test_where_python_cannot_tell_the_peak_is_unknown(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory(torch.device("cpu")) is None
 
 
 def test_a_measured_rate_is_a_rate():

@@ -12,6 +12,7 @@ from minigpt.optim import (
     AdamW,
     Muon,
     Together,
+    adafactor,
     adamw,
     muon_and_adamw,
     orthogonalise,
@@ -197,11 +198,61 @@ def test_an_unknown_schedule_is_refused():
         rate(0, 1, shape="sine")
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_adafactor_is_the_one_in_transformers():
+    from transformers.optimization import Adafactor
+
+    ours, theirs = twins((12, 5), (7,))
+    first = adafactor(ours, lr=0.01, weight_decay=0.0)
+    second = Adafactor(theirs, lr=0.01, scale_parameter=True, relative_step=False)
+    for _ in range(20):
+        give_equal_gradients(ours, theirs)
+        first.step()
+        second.step()
+    assert_close(ours, theirs)
+
+
+def test_adafactors_second_moment_by_hand():
+    # After one step the means are those of the first gradient's squares: in the rows
+    # 1 and 4, then 9 and 16, in the columns 1 and 9, then 4 and 16.
+    w = nn.Parameter(torch.ones(2, 2))
+    w.grad = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    optimizer = adafactor([w], lr=0.01, weight_decay=0.0)
+    optimizer.step()
+    state = optimizer.state[w]
+    rows, columns = state["row_var"], state["col_var"]
+    assert_close(rows, torch.tensor([[2.5], [12.5]]))
+    assert_close(columns, torch.tensor([[5.0, 10.0]]))
+    # v ≈ row · column / mean(row); the update g / √v is shrunk to root mean square 1,
+    # and moves w by 0.01 of its own root mean square, which is 1.
+    v = rows @ columns / 7.5
+    update = w.grad / v.sqrt()
+    update = update / max(1.0, update.square().mean().sqrt().item())
+    assert_close(w.data, 1 - 0.01 * update)
+
+
+def test_adafactor_keeps_a_row_and_a_column_where_adamw_keeps_two_matrices():
+    def kept(optimizer: torch.optim.Optimizer) -> int:
+        states = (state.values() for state in optimizer.state.values())
+        return sum(x.numel() for values in states for x in values if x.ndim)
+
+    model = GPT(SMALL)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    small = adafactor(model.parameters(), lr=0.01, weight_decay=0.0)
+    large = adamw(model.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
+    small.step()
+    large.step()
+    weights = list(model.parameters())
+    assert kept(large) == 2 * SMALL.n_parameters
+    assert kept(small) == sum(sum(p.shape) for p in weights)
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw", "muon"])
 def test_forty_steps_of_each_recipe_lower_the_loss(name):
     model = GPT(SMALL)
     tokens = torch.randint(11, (2, 6))
     make = {
+        "adafactor": lambda: adafactor(model.parameters(), lr=0.1, weight_decay=0.1),
         "adamw": lambda: adamw(
             model.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0.1
         ),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from minigpt import run as run_module
 from minigpt.checkpoint import load_folder, optimizer_tensors, save_pretrained
 from minigpt.model import GPT, GPTConfig
 from minigpt.optim import Together
@@ -59,7 +60,7 @@ def test_a_setting_outside_its_range_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("optimizer", 'must be "muon" or "adamw", got \'sgd\''),
+        ("optimizer", "must be one of muon, adamw, adafactor, got 'sgd'"),
         ("schedule", "must be one of cosine, linear, constant, wsd, got 'sgd'"),
     ],
 )
@@ -76,6 +77,9 @@ def test_the_optimizer_is_the_one_asked_for():
     assert isinstance(one, torch.optim.AdamW)
     assert parts(one) == (one,)
     assert one.param_groups[0]["lr"] == 0.3
+    lean = make_optimizer(model, replace(CONFIG, optimizer="adafactor"))
+    assert isinstance(lean, torch.optim.Adafactor)
+    assert [group["weight_decay"] for group in lean.param_groups] == [0.1, 0.0]
     both = make_optimizer(model, replace(CONFIG, optimizer="muon"))
     assert isinstance(both, Together)
     assert len(parts(both)) == 2
@@ -123,6 +127,8 @@ def test_best_is_saved_when_it_is_the_best_and_last_always(tmp_path):
     assert said["best"] == 1.0
     assert said["parameters"] == SMALL.n_parameters
     assert [step["step"] for step in said["steps"]] == [1, 2, 3]
+    assert [step["tokens_read"] for step in said["steps"]] == [10, 20, 30]
+    assert said["steps"][0]["tokens_per_second"] == said["tokens_per_second"] == 1000
 
 
 def test_before_any_validation_the_best_is_infinite_and_run_json_is_json(tmp_path):
@@ -134,6 +140,60 @@ def test_before_any_validation_the_best_is_infinite_and_run_json_is_json(tmp_pat
     strict = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert strict["best"] is None
     assert not (tmp_path / "best").exists()
+
+
+def test_utilisation_is_arithmetic_over_the_makers_peak_and_null_without_one(
+    monkeypatch,
+):
+    run = a_run(None)
+    run.records = [replace(record(i), seconds=s) for i, s in ((1, 9.0), (2, 0.01))]
+    run.records.append(replace(record(3), seconds=0.02))
+    said = run.record()
+    # The middle one of 1.1, 500 and 1,000: a first step that compiles says little.
+    assert said["tokens_per_second"] == 500
+    assert (said["peak_flops"], said["utilisation"]) == (None, None)
+    # Six for each weight but the positions', and 6 · layers · T · C for attention.
+    arithmetic = 6 * (SMALL.n_parameters - 5 * 12) + 6 * 2 * 5 * 12
+    assert said["flops_per_token"] == arithmetic
+    monkeypatch.setattr(run_module, "known_peak", lambda hardware: 1e6)
+    assert math.isclose(run.record()["utilisation"], 500 * arithmetic / 1e6)
+    assert said["peak_memory"] > 10_000_000
+    run.records = []
+    assert run.record()["tokens_per_second"] == 0
+
+
+def test_a_step_that_the_scaler_skipped_is_json(tmp_path):
+    run = a_run(tmp_path)
+    run.records.append(replace(record(1), gradient_norm=math.inf))
+    run.save()
+    text = (tmp_path / "run.json").read_text()
+    said = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert said["steps"][0]["gradient_norm"] is None
+
+
+def test_the_loss_scaler_is_saved_and_comes_back(tmp_path):
+    config = replace(CONFIG, precision="float16")
+    first = a_run(tmp_path, config)
+    first.records.append(record(1, 2.0))
+    # Two steps: one with an infinite gradient, which halves the scale, and a good one.
+    for gradient in (math.inf, 1.0):
+        for optimizer in parts(first.optimizer):
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    p.grad = torch.full_like(p, gradient)
+            first.scaler.scale(torch.zeros(()))
+            first.scaler.step(optimizer)
+        first.scaler.update()
+    first.save()
+    second = a_run(tmp_path, config)
+    assert second.scaler.get_scale() == 2 * first.scaler.get_scale()
+    second.resume()
+    state = second.scaler.state_dict()
+    assert state == first.scaler.state_dict()
+    assert state["_growth_tracker"] == 1
+    # A folder that was written without one starts with a new scale.
+    plain = a_run(tmp_path / "plain", replace(CONFIG, precision="float32"))
+    assert plain.scaler.state_dict() == {}
 
 
 def test_patience_counts_validations_without_a_better_one():

@@ -1,13 +1,12 @@
-"""Texts: names and paths lead to one text, cut once, and what two parts share."""
+"""Texts: names and paths lead to one text, cut once, never inside a document."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
 from minigpt import stories, texts
-from minigpt.texts import load_text, overlap, read_text, split_text, unwrap
+from minigpt.texts import END_OF_TEXT, load_text, split_text, unwrap
 
 
 @pytest.fixture
@@ -56,14 +55,32 @@ def test_running_text_is_one_document():
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.txt", "one\ntwo"),
         ("a.jsonl", '{"text": "one", "label": 1}\n\n{"text": "two"}\n'),
         ("a.csv", "label,text\n1,one\n2,two\n"),
     ],
 )
-def test_three_file_types_read_to_the_same_text(tmp_path, name, content):
+def test_the_rows_of_a_table_are_documents(tmp_path, name, content):
     (tmp_path / name).write_text(content, encoding="utf-8")
-    assert read_text(tmp_path / name) == "one\ntwo"
+    text = load_text(tmp_path / name)
+    assert text == ("a", "one", "two", END_OF_TEXT, True)
+
+
+def test_documents_in_memory_are_cut_as_documents_in_a_file():
+    texts = (f"document {i:02d}" for i in range(30))
+    text = load_text(texts)
+    assert text.documents(text.validation) == [f"document {i}" for i in (27, 28, 29)]
+    assert text.documents(text.train)[::26] == ["document 00", "document 26"]
+    assert load_text(["one", " ", "two"])[1:3] == ("one", "two")
+    with pytest.raises(ValueError, match="at least 2 documents in documents.* got 1"):
+        load_text(["one"])
+
+
+def test_no_document_is_cut_in_the_middle(tmp_path):
+    """The last tenth of the bytes starts inside the long one, which stays whole."""
+    long = "word " * 100
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"text": "a"}}\n{{"text": "{long}"}}\n{{"text": "b"}}\n')
+    assert load_text(path)[1:3] == (f"a{END_OF_TEXT}{long}", "b")
 
 
 def test_a_path_loads_and_keeps_its_line_ends_and_chinese(tmp_path):
@@ -72,13 +89,6 @@ def test_a_path_loads_and_keeps_its_line_ends_and_chinese(tmp_path):
     text = load_text(path)
     assert text.name == "mine"
     assert (text.train + text.validation).startswith("艾达点灯。\n艾达")
-
-
-def test_a_mark_of_windows_and_a_line_separator_are_no_trouble(tmp_path):
-    (tmp_path / "a.txt").write_bytes("tern".encode("utf-8-sig"))
-    assert read_text(tmp_path / "a.txt") == "tern"
-    (tmp_path / "a.jsonl").write_text('{"text": "a\u2028b"}\n', encoding="utf-8")
-    assert read_text(tmp_path / "a.jsonl") == "a\u2028b"
 
 
 def test_the_folder_minigpt_data_names_is_looked_in_first(
@@ -170,29 +180,12 @@ def test_every_other_mistake_is_one_sentence(tmp_path):
         load_text(wrong("s.txt", b"abc"))
     with pytest.raises(ValueError, match=r"UTF-8 text in .*b\.txt.*position 2"):
         load_text(wrong("b.txt", b"ab\xff"))
-    with pytest.raises(
-        ValueError, match=r"expected a table in .*j\.jsonl, got .*each row"
-    ):
-        load_text(wrong("j.jsonl", b"{"))
-    with pytest.raises(ValueError, match=r"expected a table in .*l\.csv, got field la"):
-        load_text(wrong("l.csv", b"text\n" + b"x" * 200_000))
-    with pytest.raises(ValueError, match=r'a column "text" in .*c\.csv'):
-        load_text(wrong("c.csv", b"body\nhello\n"))
-    with pytest.raises(ValueError, match=r'a column "text" in .*n\.jsonl, got 3'):
-        load_text(wrong("n.jsonl", json.dumps(3).encode()))
+    with pytest.raises(ValueError, match=r"at least 2 documents in d, .* got 1: bring"):
+        load_text(wrong("d.csv", b"text\nhello\n"))
 
 
 def test_paragraphs_are_unwrapped_and_stay_apart():
     assert unwrap("a\nb\r\n  c\n\nd\n\n\ne") == "a b c\n\nd\n\n\ne"
-
-
-def test_overlap_counts_documents_and_runs_by_hand():
-    # Runs of two words in the held-out part: "a b", "b c" | "c d"; "b c" and the whole
-    # second document are in the training part too.
-    text = texts.Text("toy", "x b c|c d|", "a b c|c d|", "|")
-    found = overlap(text, n=2)
-    assert found == (1, 2, 2, 3)
-    assert "1 of 2 validation documents and 2 of 3" in str(found)
 
 
 @pytest.mark.data
