@@ -122,8 +122,12 @@ def main() -> int:
     opened = "\n\n".join(
         text[: 4 * BOOK_TOKENS // 3] for text in books.documents(books.validation)
     )
+    paragraphs = letters.validation.split("\n\n")
+    english = "\n\n".join(p for p in paragraphs if p.isascii())
+    chinese = "\n\n".join(p for p in paragraphs if not p.isascii())
     held = {
-        "letters": encoded(tokenizer, letters.validation),
+        "English letters": encoded(tokenizer, english),
+        "Chinese letters": encoded(tokenizer, chinese),
         "books": encoded(tokenizer, opened),
     }
 

@@ -46,7 +46,8 @@ RECIPES = {
         data="gutenberg-prose",
         text="18 novels of the 19th century, four of them translated from the "
         "Russian, public domain in the United States, in Project Gutenberg's text, "
-        "broken lines joined; three whole books (by Carroll, Wilde and Wells) never read",
+        "broken lines joined; three whole books (by Carroll, Wilde and Wells) never "
+        "read",
         command="MINIGPT_DATA=… OMP_NUM_THREADS=2 minigpt train --data gutenberg-prose "
         "--tokenizer bpe --vocab-size 4096 --context-length 256 --n-layer 6 --n-head 4 "
         "--d-model 256 --steps 6000 --eval-every 1000 --out runs/base",
@@ -114,6 +115,7 @@ def scored(model: GPT, tokenizer: Tokenizer, text: Text) -> dict[str, Any]:
     """Bits per byte of each held-out document, and of all of them."""
     documents = text.documents(text.validation)
     names = [document.strip().split("\n")[0].strip()[:40] for document in documents]
+    names = names if text.packed else ["held-out text"]
     found = {
         name: score_text(model, tokenizer, document)
         for name, document in zip(names, documents, strict=True)
