@@ -11,12 +11,14 @@ Sources: Radford et al. 2018 (GPT-1), Radford et al. 2019 §2.3 (GPT-2), Brown e
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from minigpt.attention import CausalSelfAttention, KVCache, PreallocatedKVCache
 
@@ -212,6 +214,9 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only transformer: tokens in, a score for every next token out.
 
+    Where `recompute` is set, the backward pass makes the insides of each block once
+    more instead of keeping them: less memory, more arithmetic (Chen et al., 2016).
+
     >>> model = GPT(GPTConfig(vocab_size=11, context_length=8))
     >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
     torch.Size([2, 5, 11])
@@ -220,6 +225,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = nn.Embedding(config.context_length, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
@@ -308,8 +314,10 @@ class GPT(nn.Module):
             positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, past:]
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.dropout(x)
+        again = self.recompute and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask=mask, cache=cache, layer=layer)
+            call = partial(block, mask=mask, cache=cache, layer=layer)
+            x = checkpoint(call, x, use_reentrant=False) if again else call(x)
         return self.final_norm(x)
 
     def unembed(self, hidden: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:

@@ -86,7 +86,8 @@ MUTATIONS: list[Mutation] = [
     ),
     *_in(
         "model.py",
-        "model",
+        "model plan",
+        ("kept-all-the-same", "again = self.recompute and", "again = False and"),
         (
             "cache-position-off",
             "positions = torch.arange(past, total, device=tokens.device)",

@@ -223,6 +223,18 @@ def test_forward_is_unembed_of_hidden():
     assert model.hidden(batch).shape == (B, T, C)
 
 
+def test_what_is_made_again_for_the_backward_pass_is_the_same_to_the_bit():
+    """Dropout too: its random numbers are drawn a second time from the same state."""
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(1)
+        model = random_model(tiny(dropout=0.2)).train()
+        model.recompute = recompute
+        model(tokens()).square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_a_text_longer_than_the_context_is_said():
     model = GPT(tiny())
     with pytest.raises(ValueError, match=r"at most 8 positions .* got 9"):

@@ -29,9 +29,10 @@ def batch(config: GPTConfig) -> Batch:
     return Batch(tokens, tokens)
 
 
-def saved_bytes(config: GPTConfig, precision: str) -> int:
+def saved_bytes(config: GPTConfig, precision: str, *, recompute: bool = False) -> int:
     """Bytes that autograd really keeps of a forward pass, weights left out."""
     model = GPT(config)
+    model.recompute = recompute
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -56,6 +57,17 @@ def test_activations_are_what_autograd_keeps(precision):
     found -= 2 * (matrix_parameters(SHAPE) + V * SHAPE.d_model) * half
     expected = activation_bytes(SHAPE, batch_size=B, half=half)
     assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_what_is_made_again_is_not_kept():
+    """Each block's input stays; the plan adds one block in full, in the backward."""
+    found = saved_bytes(SHAPE, "float32", recompute=True)
+    tokens = B * SHAPE.context_length
+    found -= 4 * tokens * V
+    whole = activation_bytes(SHAPE, batch_size=B, half=False)
+    expected = activation_bytes(SHAPE, batch_size=B, half=False, recompute=True)
+    one_block = (whole - 8 * SHAPE.d_model * tokens) / SHAPE.n_layer
+    assert found == pytest.approx(expected - one_block, rel=0.05)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
