@@ -96,9 +96,11 @@ def stepper(shape: str, rung: Rung) -> Callable[[], None]:
     model.recompute = rung.recompute
     hardware = choose("cpu", rung.precision, attention=rung.attention)
     hardware.place(model)
-    how = {"fused": True} if rung.optimizer == "fused" else {"foreach": False}
     optimizer = torch.optim.AdamW(
-        parameter_groups(model.parameters(), weight_decay=0.1), lr=1e-4, **how
+        parameter_groups(model.parameters(), weight_decay=0.1),
+        lr=1e-4,
+        foreach=False,
+        fused=rung.optimizer == "fused",
     )
     loss_of = torch.compile(next_token_loss) if rung.compile else next_token_loss
     tokens = torch.randint(65, (batch_size, config.context_length + 1))
@@ -116,7 +118,7 @@ def stepper(shape: str, rung: Rung) -> Callable[[], None]:
     return step
 
 
-def seconds(job: Callable[[], None], times: int) -> float:
+def seconds(job: Callable[[], object], times: int) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
     for _ in range(times):
