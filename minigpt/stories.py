@@ -99,7 +99,12 @@ class Story:
     @cached_property
     def chinese(self) -> str:
         """The same story in Chinese, rendered from what was drawn."""
-        return "".join(_chinese(line, known) for line, known in self.told)
+        return "".join(self.chinese_lines)
+
+    @cached_property
+    def chinese_lines(self) -> tuple[str, ...]:
+        """The Chinese of each line that was told; nothing for END."""
+        return tuple(_chinese(line, known) for line, known in self.told)
 
     @cached_property
     def summary(self) -> str:

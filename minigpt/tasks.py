@@ -6,6 +6,7 @@ tables and rows.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from minigpt.labelled import Examples, Kind, Task
 from minigpt.published import SOURCES, Source
 from minigpt.rows import Row, read_rows, to_examples, with_names
 from minigpt.splits import make_task
+from minigpt.story_tasks import MAKERS, stories_task
 
 # What others call the parts.
 ALIASES = {"dev": "validation", "valid": "validation", "val": "validation"}
 
 
 def task_names() -> tuple[str, ...]:
-    """Every name that `load_task` knows."""
-    return tuple(SOURCES)
+    """Every name that `load_task` knows; "stories-spans-3" turns the dial to 3."""
+    return (*(f"stories-{kind}" for kind in MAKERS), *SOURCES)
 
 
 def load_task(
@@ -43,15 +45,18 @@ def load_task(
         FileNotFoundError: the name or path leads nowhere; says where it was looked for.
         ValueError: something is wrong with a row, a label or a part.
     """
-    if not isinstance(source, (str, Path)):
-        name = "the rows"
-    elif str(source) in SOURCES:
-        if kind is not None:
-            raise ValueError(
-                f"expected no kind for {str(source)!r}, got {kind!r}: its kind is known"
-            )
+    drawn = re.fullmatch(rf"stories-({'|'.join(MAKERS)})(?:-([1-3]))?", str(source))
+    known = isinstance(source, (str, Path)) and (drawn or str(source) in SOURCES)
+    if known and kind is not None:
+        raise ValueError(
+            f"expected no kind for {str(source)!r}, got {kind!r}: its kind is known"
+        )
+    if known and drawn:
+        return stories_task(drawn[1], seed=seed, difficulty=int(drawn[2] or 1))
+    if known:
         return _named(str(source), SOURCES[str(source)], held_out, seed)
-    else:
+    name = "the rows"
+    if isinstance(source, (str, Path)):
         name, source = Path(source).stem, {"all": Path(source)}
     kind, parts = _own(source, name, kind)
     return make_task(name, kind, parts, held_out=held_out, seed=seed)

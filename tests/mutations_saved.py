@@ -50,7 +50,7 @@ SAVED: list[tuple[str, str, list[Row]]] = [
     ),
     (
         "checkpoint.py",
-        "checkpoint",
+        "checkpoint pretrained",
         [
             (
                 "projection-not-turned",

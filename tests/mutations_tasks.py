@@ -93,4 +93,51 @@ TASKS: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             ),
         ],
     ),
+    (
+        "claims.py",
+        "claims",
+        [
+            (
+                "false-value-is-true",
+                "if o in roles and roles[o] != true]",
+                "if o in roles]",
+            ),
+            (
+                "false-values-unlike-true-ones",
+                "        if fine:",
+                "        if False:",
+            ),
+            (
+                "a-story-told-twice",
+                "self.waiting[plot].remove(story)",
+                "self.waiting[plot].rotate()",
+            ),
+        ],
+    ),
+    (
+        "story_tasks.py",
+        "story_tasks",
+        [
+            (
+                "the-first-choice-is-true",
+                "label = int(pool.random.random() * 2)",
+                "label = 0",
+            ),
+            (
+                "answer-one-word-short",
+                "found[-1][1])",
+                "found[first.start][1])",
+            ),
+            (
+                "test-part-moves-with-the-seed",
+                '(0 if part == "test" else seed * BLOCK)',
+                "seed * BLOCK",
+            ),
+            (
+                "english-without-the-name",
+                'if role not in (called if form == "he" else named):',
+                "if role not in called:",
+            ),
+        ],
+    ),
 ]

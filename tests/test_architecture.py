@@ -37,6 +37,8 @@ READING_ORDER: dict[str, int | None] = {
     "splits": 10,
     "rows": 10,
     "published": 10,
+    "claims": 11,
+    "story_tasks": 11,
     "tasks": 10,
     "hardware": 8,
     "plan": 9,
