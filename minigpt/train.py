@@ -43,12 +43,24 @@ def next_token_loss(
     *,
     ignore_index: int = IGNORE,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the next token, in nats, over the targets that count.
+    """Mean cross-entropy of the next token, in nats, over the targets that count."""
+    hidden = model.hidden(inputs)
+    return unembedded_loss(model, hidden, targets, ignore_index=ignore_index)
+
+
+def unembedded_loss(
+    model: GPT,
+    hidden: Float[Tensor, "B T C"],
+    targets: Int[Tensor, "B T"],
+    *,
+    ignore_index: int = IGNORE,
+) -> Float[Tensor, ""]:
+    """The same from what the decoder has made of the inputs.
 
     Where all logits at once would be large, they are made, used and dropped in chunks,
     and made again for the gradient.
     """
-    hidden = model.hidden(inputs).flatten(0, 1)  # (B·T, C)
+    flat = hidden.flatten(0, 1)  # (B·T, C)
     goals = targets.flatten()
 
     def summed(rows: Tensor, wanted: Tensor) -> Tensor:
@@ -59,10 +71,10 @@ def next_token_loss(
 
     size = max(1, MOST_LOGITS // model.config.vocab_size)
     if len(goals) <= size:
-        total = summed(hidden, goals)
+        total = summed(flat, goals)
     else:
-        total = hidden.new_zeros((), dtype=torch.float32)
-        for rows, wanted in zip(hidden.split(size), goals.split(size), strict=True):
+        total = flat.new_zeros((), dtype=torch.float32)
+        for rows, wanted in zip(flat.split(size), goals.split(size), strict=True):
             total = total + checkpoint(summed, rows, wanted, use_reentrant=False)
     return total / (goals != ignore_index).sum().clamp(min=1)
 
