@@ -6,8 +6,9 @@ A training step (forward, backward, AdamW) of this package's model at three size
 rung changes one thing of the rung before it; each extra changes one thing of the last
 rung and goes away again. All of them take turns in one process, ROUNDS times after a
 warm-up, and a factor is the median over rounds of (time before) / (time after), with
-the smallest and the largest beside it. Compilation finds no cache of an earlier run. Ceilings are measured in the same process: how
-fast matrices multiply, and how fast rows go through matrices that no cache holds.
+the smallest and the largest beside it. Compilation finds no cache of an earlier run.
+Ceilings are measured in the same process: how fast matrices multiply, and how fast rows
+go through matrices that no cache holds.
 Writes results/ladder.json for Chapter 8.
 """
 
