@@ -8,6 +8,7 @@ that nothing notices is a test to write.
 
 from dataclasses import dataclass
 
+from tests.mutations_adapt import ADAPT
 from tests.mutations_saved import SAVED
 from tests.mutations_tasks import TASKS
 
@@ -353,4 +354,5 @@ MUTATIONS: list[Mutation] = [
     ),
     *(m for file, tests, rows in SAVED for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in TASKS for m in _in(file, tests, *rows)),
+    *(m for file, tests, rows in ADAPT for m in _in(file, tests, *rows)),
 ]

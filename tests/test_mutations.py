@@ -19,7 +19,8 @@ def test_there_are_enough_faults_with_names_of_their_own() -> None:
 def test_a_faults_line_stands_once_in_the_package(
     tmp_path: Path, mutation: Mutation
 ) -> None:
-    shutil.copy(ROOT / "minigpt" / mutation.file, tmp_path)
+    (tmp_path / mutation.file).parent.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "minigpt" / mutation.file, tmp_path / mutation.file)
     mutants.plant(mutation, tmp_path)
     planted = (tmp_path / mutation.file).read_text("utf-8")
     compile(planted, mutation.file, "exec")

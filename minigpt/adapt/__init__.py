@@ -1,0 +1,1 @@
+"""Part III, Adaptation: one pretrained decoder, a small head, many tasks."""

@@ -1,0 +1,154 @@
+"""Planted faults in heads and what stands around them."""
+
+ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
+    (
+        "adapt/batches.py",
+        "adapt_batches adapt_heads",
+        [
+            (
+                "padding-read-as-last-token",
+                'reads = (last_real if layout.read == "last" else first_real)(mask)',
+                "reads[:, -1] = True",
+            ),
+            (
+                "last-of-all-tokens",
+                "return mask & (left == 1)",
+                "return left == 1",
+            ),
+            (
+                "reads-not-moved-by-left-padding",
+                'shift = width - len(item.rows[0]) if padding == "left" else 0',
+                "shift = 0",
+            ),
+        ],
+    ),
+    (
+        "adapt/inputs.py",
+        "adapt_inputs",
+        [
+            (
+                "cut-on-the-other-side",
+                'return ids[:n] if cut == "right" else ids[len(ids) - n :]',
+                'return ids[:n] if cut == "left" else ids[len(ids) - n :]',
+            ),
+            (
+                "cut-not-counted",
+                "        cut += sum(map(len, parts)) - sum(map(len, kept))\n",
+                "",
+            ),
+            (
+                "a-half-span-taught",
+                "whole = whole and places[inside[-1]][1] >= end",
+                "whole = bool(whole)",
+            ),
+            (
+                "the-same-order-twice",
+                "every.append(every[0][::-1])",
+                "every.append(every[0])",
+            ),
+            (
+                "space-before-a-word-in-its-place",
+                "places.append((end - len(piece.lstrip()), end))",
+                "places.append((at, end))",
+            ),
+            (
+                "a-word-read-at-its-first-token",
+                "last[end] = i",
+                "last.setdefault(end, max(i - 1, 0))",
+            ),
+        ],
+    ),
+    (
+        "adapt/scores.py",
+        "adapt_scores adapt_heads",
+        [
+            (
+                "a-span-may-end-before-it-starts",
+                ".triu().tril(longest - 1)",
+                ".tril(longest - 1)",
+            ),
+            (
+                "no-answer-never",
+                "        if margin > 0:",
+                "        if True:",
+            ),
+            (
+                "many-labels-one-by-one",
+                "label = tuple((scores[0] > 0).nonzero()[:, 0].tolist())",
+                "label = (int(scores[0].argmax()),)",
+            ),
+            (
+                "number-not-scaled-back",
+                "number = layout.centre + layout.spread * scores.item()",
+                "number = scores.item()",
+            ),
+            (
+                "choices-padded-with-zero",
+                "padding_value=-torch.inf)",
+                "padding_value=0.0)",
+            ),
+        ],
+    ),
+    (
+        "adapt/heads.py",
+        "adapt_heads",
+        [
+            (
+                "old-rows-drawn-anew",
+                "return torch.cat([weight.detach(), rows.to(weight)])",
+                "return torch.cat([torch.randn_like(weight), rows.to(weight)])",
+            ),
+            (
+                "one-order-only",
+                "vectors = vectors.unflatten(0, (-1, 2)).sum(1)",
+                "vectors = vectors.unflatten(0, (-1, 2))[:, 0]",
+            ),
+            (
+                "padding-predicted",
+                "real = batch.mask & batch.mask.roll(-1, 1)",
+                "real = torch.ones_like(batch.mask)",
+            ),
+            (
+                "no-mask-on-the-left-either",
+                'mask = None if batch.padding == "right" else batch.mask',
+                "mask = None",
+            ),
+            (
+                "auxiliary-loss-left-out",
+                "loss = loss + lm_weight * own",
+                "loss = loss + 0 * own",
+            ),
+            (
+                "predictions-in-order-of-length",
+                "return [found[i] for i in range(len(items))]",
+                "return list(found.values())",
+            ),
+            (
+                "predicted-with-dropout",
+                "        with reading(self):",
+                "        with torch.inference_mode():",
+            ),
+            (
+                "the-marks-may-be-written",
+                "known[extract] = True",
+                "known[:] = True",
+            ),
+        ],
+    ),
+    (
+        "adapt/saved.py",
+        "adapt_saved adapt_heads",
+        [
+            (
+                "extract-as-padding",
+                '"pad_token_id": layout.marks.padding,',
+                '"pad_token_id": layout.marks.extract,',
+            ),
+            (
+                "head-not-loaded",
+                "        adapted.head.load_state_dict(state)\n",
+                "",
+            ),
+        ],
+    ),
+]
