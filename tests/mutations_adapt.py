@@ -151,4 +151,35 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             ),
         ],
     ),
+    (
+        "adapt/metrics.py",
+        "adapt_metrics",
+        [
+            (
+                "drawn-without-replacement",
+                "return generator.integers(n, size=n)",
+                "return generator.permutation(n)",
+            ),
+            (
+                "answers-never-exchanged",
+                "generator.random((len(one), 1)) < 0.5",
+                "generator.random((len(one), 1)) < 0.0",
+            ),
+            (
+                "ties-do-not-share-a-rank",
+                "return (counts.cumsum() - (counts - 1) / 2)[place]",
+                "return counts.cumsum()[place]",
+            ),
+            (
+                "a-cut-word-is-nobodys",
+                "        counts[right, 2] += 1\n        if other >= 0:",
+                "        if other >= 0:\n            counts[right, 2] += 1",
+            ),
+            (
+                "normal-for-students-t",
+                "return STUDENT[freedom - 1]",
+                "return 1.96",
+            ),
+        ],
+    ),
 ]

@@ -71,6 +71,7 @@ READING_ORDER: dict[str, int | None] = {
     "adapt.scores": 10,
     "adapt.heads": 10,
     "adapt.saved": 10,
+    "adapt.metrics": 10,
     "adapt.finetune": 10,
     "flags": 0,
     "cli": 0,
