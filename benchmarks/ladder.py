@@ -55,7 +55,7 @@ def characters(n: int, width: int, context_length: int) -> GPTConfig:
 
 # Model, sequences in a batch, steps of a round.
 SHAPES = {
-    "small": (characters(4, 128, 64), 12, 6),
+    "small": (characters(4, 128, 64), 12, 20),
     "medium": (characters(6, 384, 256), 8, 1),
     "gpt2": (GPTConfig.preset("gpt2", context_length=256), 2, 1),
 }
