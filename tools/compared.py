@@ -22,6 +22,7 @@ FLOORS = {
     "03_attention": 30,
     "04_model": 32,
     "05_train": 32,
+    "06_generate": 36,
 }
 
 COMPARED: Counter[str] = Counter()
