@@ -10,6 +10,7 @@ from minigpt.data import encode_text
 from minigpt.generate import beam_search, complete, generate_batch, stream
 from minigpt.labelled import Example, Leak, Span, Task
 from minigpt.model import GPT, GPTConfig
+from minigpt.packed import pack
 from minigpt.pretrained import load_pretrained
 from minigpt.regret import Regret, xray
 from minigpt.run import StepRecord, TrainConfig
@@ -59,6 +60,7 @@ __all__ = [
     "load_text",
     "load_tokenizer",
     "next_token_loss",
+    "pack",
     "save_pretrained",
     "stories",
     "stream",

@@ -75,6 +75,32 @@ def causal_mask(
     return allowed if window is None else allowed & (query - key < window)
 
 
+def visible(
+    n_query: int,
+    n_key: int,
+    *,
+    real: Bool[Tensor, "B S"] | None,
+    window: int | None,
+    device: torch.device,
+) -> Bool[Tensor, "..."] | None:
+    """What each query may see: causal, inside the window, and no padding.
+
+    `None` where plain causal attention says it all, so that the fast path is taken.
+    """
+    window = None if window is None or window >= n_key else window
+    if real is None and window is None:
+        return None
+    if real is None:
+        return causal_mask(n_query, n_key, window=window, device=device)
+    allowed = causal_mask(n_query, n_key, device=device) & real[:, None, None, :]
+    if window is None:
+        return allowed
+    # A band counts tokens, not columns: padding may stand between two of them.
+    place = real.cumsum(-1)
+    near = place[:, -n_query:, None] - place[:, None, :] < window
+    return allowed & near[:, None]
+
+
 def attention_weights(
     q: Float[Tensor, "B H T D"],
     k: Float[Tensor, "B H S D"],
@@ -260,22 +286,8 @@ class CausalSelfAttention(nn.Module):
         n_key: int,
         device: torch.device,
     ) -> Bool[Tensor, "..."] | None:
-        """What each query may see: causal, inside the window, and no padding.
-
-        `None` where plain causal attention says it all, so that the fast path is taken.
-        """
-        window = None if self.window is None or self.window >= n_key else self.window
-        if real is None and window is None:
-            return None
-        if real is None:
-            return causal_mask(n_query, n_key, window=window, device=device)
-        allowed = causal_mask(n_query, n_key, device=device) & real[:, None, None, :]
-        if window is None:
-            return allowed
-        # A band counts tokens, not columns: padding may stand between two of them.
-        place = real.cumsum(-1)
-        near = place[:, -n_query:, None] - place[:, None, :] < window
-        return allowed & near[:, None]
+        """What each query may see: causal, inside the window, and no padding."""
+        return visible(n_query, n_key, real=real, window=self.window, device=device)
 
     def forward(
         self,

@@ -9,6 +9,7 @@ that nothing notices is a test to write.
 from dataclasses import dataclass
 
 from tests.mutations_adapt import ADAPT
+from tests.mutations_fast import FAST
 from tests.mutations_saved import SAVED
 from tests.mutations_tasks import TASKS
 
@@ -50,8 +51,8 @@ MUTATIONS: list[Mutation] = [
         ),
         (
             "padding-attended",
-            "return allowed if real is None else allowed & real[:, None, None, :]",
-            "return allowed",
+            "causal_mask(n_query, n_key, device=device) & real[:, None, None, :]",
+            "causal_mask(n_query, n_key, device=device)[None, None]",
         ),
         (
             "softmax-over-queries",
@@ -355,4 +356,5 @@ MUTATIONS: list[Mutation] = [
     *(m for file, tests, rows in SAVED for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in TASKS for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in ADAPT for m in _in(file, tests, *rows)),
+    *(m for file, tests, rows in FAST for m in _in(file, tests, *rows)),
 ]

@@ -32,6 +32,7 @@ FACE = {
     "sampling:Temperature": "t",
     "sampling:TopK": "k",
     "sampling:TopP": "p",
+    "packed:pack": "model weights=",
     "pretrained:load_pretrained": "source",
     "checkpoint:save_pretrained": "model tokenizer path",
     "subword:BPETokenizer.train": "texts *vocab_size",
