@@ -182,4 +182,66 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             ),
         ],
     ),
+    (
+        "adapt/loop.py",
+        "adapt_loop adapt_finetune",
+        [
+            (
+                "layers-the-other-way-round",
+                "for below, modules in enumerate(reversed(stack)):",
+                "for below, modules in enumerate(stack):",
+            ),
+            (
+                "one-block-too-many-frozen",
+                "n_blocks == 0 or depth > n_blocks",
+                "n_blocks == 0 or depth > n_blocks + 1",
+            ),
+            (
+                "the-last-epoch-kept",
+                "    adapted.load_state_dict(kept, strict=False)\n",
+                "",
+            ),
+            (
+                "kept-without-a-copy",
+                "kept = {n: w.clone() for n, w in state.items() if n in moved}",
+                "kept = {n: w for n, w in state.items() if n in moved}",
+            ),
+            (
+                "gradients-of-old-batches",
+                "        self.optimizer.zero_grad()\n",
+                "",
+            ),
+            (
+                "patience-without-end",
+                "            waited += 1\n",
+                "            waited = 1\n",
+            ),
+            (
+                "trained-without-dropout",
+                "        self.adapted.train()\n",
+                "        self.adapted.eval()\n",
+            ),
+        ],
+    ),
+    (
+        "adapt/finetune.py",
+        "adapt_finetune",
+        [
+            (
+                "the-base-is-trained",
+                "copy.deepcopy(base.model),",
+                "base.model,",
+            ),
+            (
+                "tested-on-validation",
+                "said = adapted.predict(task.test)",
+                "said = adapted.predict(task.validation)",
+            ),
+            (
+                "dropout-from-anywhere",
+                "        torch.manual_seed(config.seed)\n",
+                "",
+            ),
+        ],
+    ),
 ]

@@ -72,6 +72,7 @@ READING_ORDER: dict[str, int | None] = {
     "adapt.heads": 10,
     "adapt.saved": 10,
     "adapt.metrics": 10,
+    "adapt.loop": 10,
     "adapt.finetune": 10,
     "flags": 0,
     "cli": 0,

@@ -98,3 +98,25 @@ def like_lengths(items: Sequence[Item], batch_size: int) -> list[list[int]]:
     """
     order = sorted(range(len(items)), key=lambda i: items[i].length)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def shuffled_batches(
+    items: Sequence[Item],
+    batch_size: int,
+    *,
+    generator: torch.Generator,
+    pool: int = 50,
+) -> list[list[int]]:
+    """Each item once, in batches of like lengths that come in a random order.
+
+    Items are shuffled first and sorted only within `pool` batches, so that a batch is
+    made of other items in each epoch.
+    """
+    order = torch.randperm(len(items), generator=generator).tolist()
+    batches: list[list[int]] = []
+    for at in range(0, len(order), pool * batch_size):
+        some = order[at : at + pool * batch_size]
+        groups = like_lengths([items[i] for i in some], batch_size)
+        batches += [[some[i] for i in group] for group in groups]
+    mixed = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[i] for i in mixed]
