@@ -202,8 +202,9 @@ def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     end, ids = tokenizer.end_id, tokenizer.encode(text)
     if end is not None and (not ids or isinstance(tokenizer, WordTokenizer)):
         return ids if ids[:1] == [end] else [end, *ids]
-    if not text and isinstance(tokenizer, CharTokenizer):
-        ids = tokenizer.encode("\n") if "\n" in tokenizer.characters else [0]
+    if not text:
+        known = not isinstance(tokenizer, CharTokenizer) or "\n" in tokenizer.characters
+        ids = tokenizer.encode("\n") if known else [0]
     if not ids:
         raise ValueError(
             f"expected a text with at least one token, got {text!r}: this tokenizer "

@@ -1,4 +1,4 @@
-"""Labelled examples: seven kinds in one shape, what they may be, and what parts share."""
+"""Labelled examples: seven kinds in one shape, what they may be, what parts share."""
 
 import math
 

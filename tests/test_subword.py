@@ -1,10 +1,6 @@
-"""GPT-2's and GPT-1's tokenizers against tiktoken, Hugging Face and round trips."""
+"""GPT-2's tokenizer against tiktoken, Hugging Face and round trips."""
 
-import json
 import os
-import random
-import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiktoken_ext.openai_public import r50k_pat_str
-from transformers import OpenAIGPTTokenizer
 
 from minigpt import stories
 from minigpt.subword import END_OF_TEXT, BPETokenizer, GPT1Tokenizer
@@ -295,56 +290,6 @@ def test_bad_input_is_named(name: str, trained: BPETokenizer) -> None:
         call(trained)
 
 
-def small_gpt1() -> GPT1Tokenizer:
-    merges = [("t", "h"), ("th", "e</w>"), ("f", "e"), ("fe", "r"), ("r", "y</w>")]
-    letters = "abcdefghijklmnopqrstuvwxyz.,!'"
-    symbols = [*letters, *(c + "</w>" for c in letters), *map("".join, merges)]
-    table = {"<unk>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)}
-    return GPT1Tokenizer(table, merges)
-
-
-def test_gpt1_merges_up_to_the_end_of_a_word() -> None:
-    tokenizer = small_gpt1()
-    ids = tokenizer.encode("The ferry!")
-    names = {i: name for name, i in tokenizer.table.items()}
-    assert [names[i] for i in ids] == ["the</w>", "fer", "ry</w>", "!</w>"]
-    assert tokenizer.decode(ids) == "the ferry !"
-    assert list(tokenizer.decode_stream(ids)) == ["the", " fer", "ry", " !"]
-    assert tokenizer.encode("é 燕") == [tokenizer.table["e</w>"], 0]
-    with pytest.raises(ValueError, match="from 0 to 65, got 66"):
-        tokenizer.decode([66])
-
-
-# Python and `tokenizers` read different versions of the Unicode tables, in which newer
-# accents are unassigned or letters: only characters that have not changed since 3.2.
-OLD = [
-    c
-    for c in map(chr, range(sys.maxunicode))
-    if unicodedata.ucd_3_2_0.category(c) == unicodedata.category(c)
-    and unicodedata.category(c) not in ("Cn", "Cs")
-]
-
-
-def check_gpt1(ours: GPT1Tokenizer, folder: Path, n: int) -> None:
-    ours.save(folder)
-    theirs = OpenAIGPTTokenizer.from_pretrained(folder)
-    pipeline = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    draw = random.Random(0)
-    common = [*"aAeé Σ\u3000燕.'\t\n\x0b\x1f1$", " ", " ", "the", "Ferry", "I\u0307"]
-    texts = [*HOSTILE[:9], *HOSTILE[11:14], "ΌΔΟΣ İstanbul ﬁ"]
-    for _ in range(n):
-        pools = draw.choices([OLD, common], weights=[1, 3], k=draw.randint(1, 20))
-        texts.append("".join(draw.choice(pool) for pool in pools))
-    for text in texts:
-        ids = ours.encode(text)
-        assert ids == theirs.encode(text) == pipeline.encode(text).ids, ascii(text)
-        assert ours.decode(ids) == theirs.decode(ids)
-
-
-def test_gpt1_ids_equal_transformers(tmp_path: Path) -> None:
-    check_gpt1(small_gpt1(), tmp_path, 2000)
-
-
 def as_tiktoken(tokenizer: BPETokenizer) -> tiktoken.Encoding:
     return tiktoken.Encoding(
         "ours",
@@ -354,18 +299,14 @@ def as_tiktoken(tokenizer: BPETokenizer) -> tiktoken.Encoding:
     )
 
 
-def published(kind: str) -> tuple[Path, Path]:
-    folder = Path(os.environ["MINIGPT_DATA"]) / f"tokenizer-{kind}"
-    names = {
-        "gpt2": ("encoder.json", "vocab.bpe"),
-        "gpt1": ("encoder_bpe_40000.json", "vocab_40000.bpe"),
-    }
-    return folder / names[kind][0], folder / names[kind][1]
+def published() -> tuple[Path, Path]:
+    folder = Path(os.environ["MINIGPT_DATA"]) / "tokenizer-gpt2"
+    return folder / "encoder.json", folder / "vocab.bpe"
 
 
 @pytest.mark.data
 def test_gpt2_ids_equal_tiktokens_on_a_hundred_thousand_texts() -> None:
-    ours = BPETokenizer.from_gpt2_files(*published("gpt2"))
+    ours = BPETokenizer.from_gpt2_files(*published())
     theirs = as_tiktoken(ours)
     assert ours.vocab_size == theirs.n_vocab == 50257
     assert ours.end_id == 50256
@@ -386,24 +327,5 @@ def test_gpt2_ids_equal_tiktokens_on_a_hundred_thousand_texts() -> None:
 
 @pytest.mark.data
 def test_gpt2_ids_of_the_paper_stand() -> None:
-    ours = BPETokenizer.from_gpt2_files(*published("gpt2"))
+    ours = BPETokenizer.from_gpt2_files(*published())
     assert ours.encode("Hello world") == [15496, 995]
-
-
-@pytest.mark.data
-def test_published_gpt1_ids_equal_transformers(tmp_path: Path) -> None:
-    ours = GPT1Tokenizer.from_files(*published("gpt1"))
-    assert ours.vocab_size == 40478
-    check_gpt1(ours, tmp_path, 20_000)
-
-
-@pytest.mark.data
-def test_the_recorded_cuts_of_gpt1_are_what_we_cut() -> None:
-    ours = GPT1Tokenizer.from_files(*published("gpt1"))
-    path = Path(__file__).parents[1] / "results" / "gpt1_tokens.json"
-    cuts = json.loads(path.read_text(encoding="utf-8"))["cuts"]
-    assert len(cuts) >= 4
-    for text, programs in cuts.items():
-        assert ours.encode(text) == programs["transformers"]["ids"]
-        for cut in programs.values():
-            assert ours.decode(cut["ids"]) == cut["comes back as"]
