@@ -6,22 +6,39 @@ of a run are the fields of `GPTConfig` and `TrainConfig`; their help is the text
 """
 
 import argparse
+import json
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minigpt.callbacks import Interrupt, Progress, Reading
+from minigpt.callbacks import (
+    Interrupt,
+    Progress,
+    Reading,
+    TensorBoard,
+    WeightsAndBiases,
+)
 from minigpt.corpus import KINDS, load_corpus
+from minigpt.evaluate import TASKS, evaluate
 from minigpt.flags import Parser, add_fields, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
 from minigpt.hardware import DTYPES, choose, cpu_threads
 from minigpt.model import GPT, GPTConfig
 from minigpt.plan import GPUS, plan
-from minigpt.pretrained import describe, export, load_pretrained, shipped, summarize
+from minigpt.pretrained import (
+    describe,
+    export,
+    load_pretrained,
+    reference_curve,
+    shipped,
+    summarize,
+)
+from minigpt.questions import TEST_SETS
 from minigpt.run import StepRecord, TrainConfig
 from minigpt.texts import names
 from minigpt.tokenizer import Tokenizer
@@ -30,8 +47,8 @@ from minigpt.train import Diverged, fit
 LATER = {
     "finetune": "chapter 10",
     "predict": "chapter 10",
-    "evaluate": "chapter 7",
 }
+LOGS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 # A model this small learns from a text this short in minutes.
 SMALL = {"context_length": 128}
 
@@ -59,6 +76,14 @@ def build_parser() -> Parser:
     train.add_argument(
         "--preset", choices=GPTConfig.presets(), help="a published shape to start from"
     )
+    train.add_argument(
+        "--log",
+        nargs="+",
+        choices=LOGS,
+        default=[],
+        help="write every step for one of these too (extra log)",
+    )
+    train.add_argument("--reference", help="a shipped model whose curve to show beside")
     model = train.add_argument_group("model")
     add_fields(model, GPTConfig, without=("vocab_size",), changed=SMALL)
     add_fields(train.add_argument_group("run"), TrainConfig)
@@ -83,11 +108,40 @@ def build_parser() -> Parser:
     add_export(
         commands.add_parser("export", help="a copy of a model, to use elsewhere")
     )
+    add_evaluate(commands.add_parser("evaluate", help="measure a model on a test set"))
     add_plan(commands.add_parser("plan", help="memory and time of a run, beforehand"))
     for name, chapter in LATER.items():
         later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
         later.set_defaults(run=run_later, chapter=chapter)
     return parser
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """The flags of `minigpt evaluate`."""
+    parser.add_argument("--model", required=True, help="saved folder, or a known name")
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument(
+        "--data",
+        help=f"a file of your own, or one of {', '.join(TEST_SETS)} (default: the "
+        f"task's own); for perplexity a file, or the part of {', '.join(names())} "
+        f"that is held out",
+    )
+    parser.add_argument(
+        "--stride",
+        type=int,
+        help="for perplexity: tokens scored in each window (default: half the context)",
+    )
+    parser.add_argument(
+        "--limit", type=int, help="first questions only; of texts, first characters"
+    )
+    parser.add_argument("--json", type=Path, help="write every figure here too")
+    parser.add_argument("--device", default="auto", help="(default: auto)")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        help="of the products; figures change in the fourth digit (default: float32)",
+    )
+    parser.set_defaults(run=run_evaluate)
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -167,14 +221,20 @@ def run_train(arguments: argparse.Namespace) -> int:
         f"model      {describe(model_config)}",
         f"hardware   {hardware.describe()}",
     )
-    with Progress(config.steps, chosen) as progress, Interrupt() as interrupt:
+    curve = reference_curve(arguments.reference) if arguments.reference else None
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(config.steps, chosen, reference=curve))
+        logs = [
+            stack.enter_context(LOGS[name](arguments.out)) for name in arguments.log
+        ]
+        interrupt = stack.enter_context(Interrupt())
         records = fit(
             model,
             corpus.train,
             corpus.validation,
             config,
             out=arguments.out,
-            callbacks=(progress, interrupt),
+            callbacks=(progress, *logs, interrupt),
             tokenizer=tokenizer,
         )
     return _finish(arguments.out, records, config, stopped=interrupt.asked)
@@ -271,6 +331,29 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Save a model again: in another number format, or in another layout."""
     dtype = None if arguments.dtype is None else DTYPES[arguments.dtype]
     print(export(arguments.model, arguments.out, dtype=dtype, format=arguments.format))
+    return 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Measure a model on one task, with a progress bar, and print every figure."""
+    hardware = choose(arguments.device, arguments.precision)
+    model, tokenizer = readable(arguments.model)
+    hardware.place(model)
+    with Reading() as bar, hardware.autocast():
+        found = evaluate(
+            model,
+            tokenizer,
+            arguments.task,
+            arguments.data,
+            stride=arguments.stride,
+            limit=arguments.limit,
+            watch=bar,
+        )
+    print(*found.results, sep="\n")
+    if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        record = {"model": arguments.model, **found.record()}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return 0
 
 

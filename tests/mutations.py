@@ -9,6 +9,7 @@ that nothing notices is a test to write.
 from dataclasses import dataclass
 
 from tests.mutations_adapt import ADAPT
+from tests.mutations_evaluate import EVALUATE
 from tests.mutations_fast import FAST
 from tests.mutations_saved import SAVED
 from tests.mutations_tasks import TASKS
@@ -353,8 +354,28 @@ MUTATIONS: list[Mutation] = [
             "held = held[starts[-1] :]",
         ),
     ),
+    *_in(
+        "raterange.py",
+        "raterange",
+        ("loss-from-before-the-step", "rates[moved - 1], record", "rates[moved], record"),
+        ("weights-left-moved", "        model.load_state_dict(before)\n", ""),
+        ("place-in-the-text-lost", "stream.restore(place)", "pass"),
+        ("flattest-for-steepest", "[: bottom + 1].argmin()", "[: bottom + 1].argmax()"),
+    ),
+    *_in(
+        "callbacks.py",
+        "callbacks",
+        (
+            "validation-as-training",
+            '"loss/training": record.loss',
+            '"loss/training": record.validation_loss or record.loss',
+        ),
+        ("steps-from-zero", "value, record.step)", "value, record.step - 1)"),
+        ("reference-of-the-step-before", "get(record.step)", "get(record.step - 1)"),
+    ),
     *(m for file, tests, rows in SAVED for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in TASKS for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in ADAPT for m in _in(file, tests, *rows)),
+    *(m for file, tests, rows in EVALUATE for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in FAST for m in _in(file, tests, *rows)),
 ]
