@@ -4,8 +4,9 @@ A callback takes the step's record; one that returns True ends the run after a s
 """
 
 import signal
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NoReturn
 
 from tqdm import tqdm
 
@@ -16,10 +17,18 @@ class Progress:
     """Says what was chosen, moves a bar, and writes a line at each validation.
 
     All of it from the first step on: a run that is refused leaves its one line alone.
+    `reference` is the curve of another run, validation loss by step; where both have
+    been measured, its loss stands beside.
     """
 
-    def __init__(self, steps: int, chosen: Sequence[str]) -> None:
-        self.steps, self.chosen = steps, chosen
+    def __init__(
+        self,
+        steps: int,
+        chosen: Sequence[str],
+        *,
+        reference: Mapping[int, float] | None = None,
+    ) -> None:
+        self.steps, self.chosen, self.reference = steps, chosen, reference or {}
         self.bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> "Progress":
@@ -40,9 +49,11 @@ class Progress:
         self.bar.update()
         self.bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
         if record.validation_loss is not None:
+            known = self.reference.get(record.step)
+            beside = "" if known is None else f"  reference {known:.4f}"
             self.bar.write(
                 f"step {record.step:6d}  training loss {record.loss:.4f}  "
-                f"validation loss {record.validation_loss:.4f}"
+                f"validation loss {record.validation_loss:.4f}{beside}"
             )
 
 
@@ -85,3 +96,88 @@ class Interrupt:
 
     def __call__(self, record: StepRecord) -> bool:
         return self.asked
+
+
+def scalars(record: StepRecord) -> dict[str, float]:
+    """What a step's record holds, under the names that dashboards show."""
+    found = {
+        "loss/training": record.loss,
+        "gradient norm": record.gradient_norm,
+        "rate": record.rate,
+        "tokens per second": record.tokens / max(record.seconds, 1e-9),
+    }
+    if record.validation_loss is not None:
+        found["loss/validation"] = record.validation_loss
+    return found
+
+
+class TensorBoard:
+    """Writes every step for TensorBoard: `tensorboard --logdir FOLDER` draws it.
+
+    Raises:
+        ImportError: the package tensorboard is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise missing("tensorboard") from error
+        self.writer = SummaryWriter(str(folder))
+
+    def __enter__(self) -> "TensorBoard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def __call__(self, record: StepRecord) -> None:
+        for name, value in scalars(record).items():
+            self.writer.add_scalar(name, value, record.step)
+
+
+class WeightsAndBiases:
+    """Writes every step for Weights & Biases, into a folder unless told otherwise.
+
+    Offline nothing leaves the machine; `wandb sync FOLDER/wandb/offline-run-…` sends it
+    later. With mode="online" it is sent at once.
+
+    Raises:
+        ImportError: the package wandb is not there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        project: str = "minigpt",
+        mode: Literal["offline", "online"] = "offline",
+    ) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise missing("wandb") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(
+            project=project,
+            dir=str(folder),
+            mode=mode,
+            settings=wandb.Settings(silent=True),
+        )
+
+    def __enter__(self) -> "WeightsAndBiases":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run.finish()
+
+    def __call__(self, record: StepRecord) -> None:
+        self.run.log(scalars(record), step=record.step)
+
+
+def missing(package: str) -> ImportError:
+    """One sentence for a logger that is not installed."""
+    return ImportError(
+        f"expected the package {package} to write this run's curves for it, found "
+        f"none: install minigpt-book[log], or leave --log out"
+    )

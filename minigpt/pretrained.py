@@ -33,7 +33,7 @@ from minigpt.release import (
     release_tokenizer,
     release_weights,
 )
-from minigpt.storage import NUMBERS
+from minigpt.storage import NUMBERS, read_json
 from minigpt.texts import ASSETS
 from minigpt.tokenizer import Tokenizer, load_tokenizer
 
@@ -91,6 +91,22 @@ def describe(config: GPTConfig) -> str:
 def shipped() -> tuple[str, ...]:
     """Names of the models that come with the package."""
     return tuple(sorted(file.parent.name for file in ASSETS.glob("*/config.json")))
+
+
+def reference_curve(name: str) -> dict[int, float]:
+    """The validation loss by step of a shipped model's run, to hold one's own against.
+
+    Raises:
+        ValueError: no such model, or one whose record does not ship.
+    """
+    records = {file.parent.name: file for file in ASSETS.glob("*/record.json")}
+    if name not in records:
+        raise ValueError(
+            f"expected a run with a record, {' or '.join(sorted(records))}, got "
+            f"{name!r}"
+        )
+    curve = read_json(records[name])["validation loss"]
+    return {int(step): loss for step, loss in curve.items()}
 
 
 def load_pretrained(

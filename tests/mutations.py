@@ -357,7 +357,7 @@ MUTATIONS: list[Mutation] = [
     *_in(
         "raterange.py",
         "raterange",
-        ("loss-from-before-the-step", "rates[moved - 1], record", "rates[moved], record"),
+        ("loss-before-the-step", "rates[moved - 1], record", "rates[moved], record"),
         ("weights-left-moved", "        model.load_state_dict(before)\n", ""),
         ("place-in-the-text-lost", "stream.restore(place)", "pass"),
         ("flattest-for-steepest", "[: bottom + 1].argmin()", "[: bottom + 1].argmax()"),
