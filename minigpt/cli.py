@@ -57,7 +57,35 @@ def build_parser() -> Parser:
     """Every command with its flags."""
     parser = Parser(prog="minigpt", description="Train a GPT and write text with it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train a model on a text")
+    add_train(commands.add_parser("train", help="train a model on a text"))
+
+    write = commands.add_parser("generate", help="continue a prompt")
+    write.add_argument("--model", required=True, help="saved folder, or a known name")
+    write.add_argument("--prompt", default="", help="the text to continue")
+    write.add_argument("--max-new-tokens", type=int, default=300, help="(default: 300)")
+    write.add_argument(
+        "--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)"
+    )
+    write.add_argument("--top-k", type=int, help="only the k likeliest tokens")
+    write.add_argument("--top-p", type=float, help="the fewest tokens of this mass")
+    write.add_argument("--seed", type=int, help="of the draws; the same text again")
+    write.set_defaults(run=run_generate)
+
+    info = commands.add_parser("info", help="this machine, the texts, or a saved model")
+    known = f"run/best, {', '.join(shipped())}, openai-community/gpt2, …"
+    info.add_argument("--model", help=f"saved folder, or a known name: {known}")
+    info.set_defaults(run=run_info)
+    add_export(commands.add_parser("export", help="copy a model to use elsewhere"))
+    add_evaluate(commands.add_parser("evaluate", help="measure a model on a test set"))
+    add_plan(commands.add_parser("plan", help="memory and time of a run, beforehand"))
+    for name, chapter in LATER.items():
+        later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
+        later.set_defaults(run=run_later, chapter=chapter)
+    return parser
+
+
+def add_train(train: argparse.ArgumentParser) -> None:
+    """The flags of `minigpt train`."""
     train.add_argument(
         "--data", required=True, help=f"a .txt, .jsonl or .csv, or {', '.join(names())}"
     )
@@ -88,32 +116,6 @@ def build_parser() -> Parser:
     add_fields(model, GPTConfig, without=("vocab_size",), changed=SMALL)
     add_fields(train.add_argument_group("run"), TrainConfig)
     train.set_defaults(run=run_train)
-
-    write = commands.add_parser("generate", help="continue a prompt")
-    write.add_argument("--model", required=True, help="saved folder, or a known name")
-    write.add_argument("--prompt", default="", help="the text to continue")
-    write.add_argument("--max-new-tokens", type=int, default=300, help="(default: 300)")
-    write.add_argument(
-        "--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)"
-    )
-    write.add_argument("--top-k", type=int, help="only the k likeliest tokens")
-    write.add_argument("--top-p", type=float, help="the fewest tokens of this mass")
-    write.add_argument("--seed", type=int, help="of the draws; the same text again")
-    write.set_defaults(run=run_generate)
-
-    info = commands.add_parser("info", help="this machine, the texts, or a saved model")
-    known = f"run/best, {', '.join(shipped())}, openai-community/gpt2, …"
-    info.add_argument("--model", help=f"saved folder, or a known name: {known}")
-    info.set_defaults(run=run_info)
-    add_export(
-        commands.add_parser("export", help="a copy of a model, to use elsewhere")
-    )
-    add_evaluate(commands.add_parser("evaluate", help="measure a model on a test set"))
-    add_plan(commands.add_parser("plan", help="memory and time of a run, beforehand"))
-    for name, chapter in LATER.items():
-        later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
-        later.set_defaults(run=run_later, chapter=chapter)
-    return parser
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
