@@ -71,7 +71,7 @@ def test_documents_in_memory_are_cut_as_documents_in_a_file():
     assert text.documents(text.validation) == [f"document {i}" for i in (27, 28, 29)]
     assert text.documents(text.train)[::26] == ["document 00", "document 26"]
     assert load_text(["one", " ", "two"])[1:3] == ("one", "two")
-    with pytest.raises(ValueError, match="at least 2 documents in documents.* got 1"):
+    with pytest.raises(ValueError, match=r"at least 2 documents in documents.* got 1"):
         load_text(["one"])
 
 
