@@ -31,6 +31,7 @@ HOSTILE = (
     "\U0010ffff\ufffe\ue000",
 )
 
+
 def small_gpt1() -> GPT1Tokenizer:
     merges = [("t", "h"), ("th", "e</w>"), ("f", "e"), ("fe", "r"), ("r", "y</w>")]
     letters = "abcdefghijklmnopqrstuvwxyz.,!'"
