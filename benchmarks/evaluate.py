@@ -72,22 +72,24 @@ def chance_of(task: str, questions: list[Question]) -> str:
 
 
 def measured(model: GPT, tokenizer: Tokenizer, whole: bool) -> dict[str, Any]:
-    """Every task's figures, by what they are."""
-    found = {}
+    """Every task's figures by what they are: shares of questions, and perplexities."""
+    found: dict[str, dict[str, Any]] = {"shares": {}, "perplexities": {}}
     for task, ask in ASKED.items():
         every = load_questions(task)
         n = len(every) if whole else min(DRAWN, len(every))
         questions = random.Random(SEED).sample(every, n)
         chance = chance_of(task, questions)
         for one in ask(model, tokenizer, questions, task=task):
-            level = "none" if one.metric.startswith("perplexity") else chance
+            lost = one.metric.startswith("perplexity")
+            kind, level = ("perplexities", "none") if lost else ("shares", chance)
             name = f"{task}: {one.metric}"
-            found[name] = row(one, USUAL[task], level, len(every))
+            found[kind][name] = row(one, USUAL[task], level, len(every))
             print(one, flush=True)
     limit = None if whole else CHARACTERS
     text = evaluate(model, tokenizer, "perplexity", WIKITEXT, limit=limit)
     for one in text.results:
-        found[f"WikiText-2: {one.metric}"] = row(one, WIKITEXT, "none", one.n)
+        name = f"WikiText-2: {one.metric}"
+        found["perplexities"][name] = row(one, WIKITEXT, "none", one.n)
         print(one, flush=True)
     return found
 

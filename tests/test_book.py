@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -68,13 +69,23 @@ assert loaded and all(isinstance(module, HeavyModule) for module in loaded)
 
 
 def test_a_table_of_results_is_read_from_its_file() -> None:
-    found = {"runs": {"a": {"n": 1200, "x": 0.12345}, "b": {"n": 5, "x": None}}}
+    rows: dict[str, dict[str, Any]]
+    rows = {"a": {"n": 1200, "x": 0.12345}, "b": {"n": 5, "x": None}}
+    found = {"runs": rows}
     lines = measured.lines_of(["Run | @", "", "n | n", "Loss | x | .2f"])
     assert measured.grid(found, lines, "runs") == [
         ["Run", "n", "Loss"],
         ["a", "1,200", "0.12"],
         ["b", "5", "not run"],
     ]
+    rows["a"]["factor"] = {"rate": 2}
+    assert measured.grid(found, measured.lines_of(["By | factor"]), "runs") == [
+        ["By"],
+        ["rate 2"],
+        [""],
+    ]
+    with pytest.raises(KeyError, match="'speed' is not in it: there are n, x"):
+        measured.grid(found, measured.lines_of(["Speed | speed"]), "runs")
     single = measured.lines_of(["Loss of a | runs/a/x"])
     assert measured.grid(found, single, None)[1:] == [["Loss of a", "0.123"]]
     assert measured.shown([0.1, 0.25], ".1f") == "0.1 to 0.2"

@@ -23,6 +23,7 @@ FLOORS = {
     "04_model": 32,
     "05_train": 32,
     "06_generate": 36,
+    "07_pretrained": 30,
     "08_one_gpu": 30,
 }
 

@@ -71,6 +71,8 @@ def shown(value: Any, form: str) -> str:
         return NOT_RUN
     if isinstance(value, list):
         return " to ".join(shown(one, form) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items()) or "nothing"
     if isinstance(value, str):
         return value
     return format(value, form or ("," if isinstance(value, int) else ".3f"))
@@ -93,15 +95,25 @@ def grid(found: Any, lines: list[Line], rows: str | None) -> list[list[str]]:
         return [["", ""], *body]
     under = at(found, rows)
     pairs = under.items() if isinstance(under, dict) else enumerate(under)
-    body = [
-        [
-            str(name) if line.path == "@" else shown(at(row, line.path), line.form)
-            for line in lines
-        ]
-        for name, row in pairs
-        if isinstance(row, dict)
-    ]
-    return [[line.heading for line in lines], *body]
+    named = [(str(name), row) for name, row in pairs if isinstance(row, dict)]
+    columns = [column(named, line) for line in lines]
+    return [[line.heading for line in lines], *map(list, zip(*columns, strict=True))]
+
+
+def column(named: list[tuple[str, Any]], line: Line) -> list[str]:
+    """The cells below one heading; empty where a row has none, if another has one."""
+    if line.path == "@":
+        return [name for name, _ in named]
+    cells: list[str] = []
+    for _, row in named:
+        try:
+            cells.append(shown(at(row, line.path), line.form))
+        except KeyError:
+            cells.append("")
+            lost = row
+    if not any(cells):
+        at(lost, line.path)
+    return cells
 
 
 def made(found: dict[str, Any]) -> str:
