@@ -40,7 +40,7 @@ class Marks(NamedTuple):
 
     @property
     def padding(self) -> int:
-        """Fills rows up: a token that never stands last in one."""
+        """The token that fills rows up; it never stands last in a row of its own."""
         return self.delimiter
 
 
