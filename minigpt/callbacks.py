@@ -122,7 +122,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise missing("tensorboard") from error
+            raise ImportError(_missing("tensorboard")) from error
         self.writer = SummaryWriter(str(folder))
 
     def __enter__(self) -> "TensorBoard":
@@ -156,7 +156,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError as error:
-            raise missing("wandb") from error
+            raise ImportError(_missing("wandb")) from error
         folder.mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
             project=project,
@@ -175,9 +175,9 @@ class WeightsAndBiases:
         self.run.log(scalars(record), step=record.step)
 
 
-def missing(package: str) -> ImportError:
+def _missing(package: str) -> str:
     """One sentence for a logger that is not installed."""
-    return ImportError(
+    return (
         f"expected the package {package} to write this run's curves for it, found "
         f"none: install minigpt-book[log], or leave --log out"
     )

@@ -166,7 +166,11 @@ class PackedBlock(nn.Module):
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "B T C"]:
-        """As `Block.forward`, in eval mode."""
+        """As `Block.forward`, in eval mode.
+
+        Raises:
+            ValueError: in training mode.
+        """
         if self.training:
             raise ValueError(
                 "expected a model to train, got a packed one: train the model that it "

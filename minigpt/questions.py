@@ -34,6 +34,9 @@ class Question:
         candidates: pairs of a text to read, "" for none, and the text to score.
         answer: number of the right candidate.
         kind: the group it belongs to, "" where the set has none.
+
+    Raises:
+        ValueError: the answer is none of the candidates.
     """
 
     candidates: tuple[tuple[str, str], ...]
@@ -57,6 +60,9 @@ def last_word(text: str) -> Question:
 
     >>> last_word("He lit the lamp").candidates
     (('He lit the', 'lamp'),)
+
+    Raises:
+        ValueError: a passage of fewer than two words.
     """
     read, _, word = text.rstrip().rpartition(" ")
     if not read.strip():

@@ -239,7 +239,7 @@ class Run:
             "hardware": self.hardware.describe(),
             "torch": torch.__version__,
             "parameters": self.model.config.n_parameters,
-            "best": finite(self.best),
+            "best": _finite(self.best),
             "seconds": sum(record.seconds for record in self.records),
             "tokens_per_second": typical,
             "flops_per_token": arithmetic,
@@ -257,7 +257,7 @@ class Run:
             # for that.
             {
                 **asdict(record),
-                "gradient_norm": finite(record.gradient_norm),
+                "gradient_norm": _finite(record.gradient_norm),
                 "tokens_per_second": record.tokens_per_second,
                 "tokens_read": tokens,
             }
@@ -265,6 +265,6 @@ class Run:
         ]
 
 
-def finite(number: float) -> float | None:
+def _finite(number: float) -> float | None:
     """The number, or None where it is infinite or none."""
     return number if math.isfinite(number) else None

@@ -76,11 +76,11 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise _broken(path, error) from None
+        raise ValueError(_broken(path, error)) from None
 
 
-def _broken(path: Path, error: SafetensorError) -> ValueError:
-    return ValueError(
+def _broken(path: Path, error: SafetensorError) -> str:
+    return (
         f"expected a whole safetensors file, got {path} ({error}): it is truncated or "
         f"foreign, so take another checkpoint"
     )
@@ -113,7 +113,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise _broken(path, error) from None
+        raise ValueError(_broken(path, error)) from None
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
