@@ -67,6 +67,8 @@ class TrainConfig:
         device: auto, cuda, mps or cpu.
         precision: auto, float32, bfloat16 or float16.
         compile: compile the step with torch.compile.
+        recompute: make the insides of each block again in the backward pass instead of
+            keeping them: less memory, more arithmetic, the same numbers.
 
     Raises:
         ValueError: a value outside its range.
@@ -92,6 +94,7 @@ class TrainConfig:
     device: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         for names, allowed, rule in RANGES:

@@ -183,7 +183,7 @@ class Run:
     def _check(self, found: dict[str, Any]) -> None:
         """Refuse to go on from a run that was another one."""
         # These change no weight, so a run may go on under other ones.
-        free = {"device", "compile", "eval_every", "patience"}
+        free = {"device", "compile", "recompute", "eval_every", "patience"}
         for part, mine in self.identity.items():
             theirs = found.get(part)
             if part == "data":

@@ -95,6 +95,8 @@ def training_steps(
     """
     hardware = choose(config.device, config.precision, compile=config.compile)
     hardware.place(model)
+    if config.recompute:
+        model.recompute = True
     optimizer = make_optimizer(model, config) if optimizer is None else optimizer
     scaler = hardware.scaler() if scaler is None else scaler
     loss_of = torch.compile(next_token_loss) if hardware.compile else next_token_loss
@@ -108,8 +110,8 @@ def training_steps(
         for group in optimizer.param_groups:
             group["lr"] = factor * group["initial_lr"]
         optimizer.zero_grad()
-        loss, count = _backward(model, batch, config, hardware, scaler, loss_of)
-        norm = _move(model, optimizer, scaler, config.clip, loss, step + 1)
+        mean, count = _backward(model, batch, config, hardware, scaler, loss_of)
+        loss, norm = _move(model, optimizer, scaler, config.clip, mean, step + 1)
         yield StepRecord(
             step=step + 1,
             loss=loss,
@@ -127,12 +129,13 @@ def _backward(
     hardware: Hardware,
     scaler: torch.amp.GradScaler,
     loss_of: Callable[[GPT, Tensor, Tensor], Tensor],
-) -> tuple[float, int]:
+) -> tuple[Tensor, int]:
     """Add up the gradients of the batch's mean loss; the loss and its target count."""
+    # Counted where the batch was cut, so that nobody waits for the device.
+    count = int((batch.targets != IGNORE).sum())
     inputs, targets = (part.to(hardware.device) for part in batch)
-    count = int((targets != IGNORE).sum())
     size = config.micro_batch_size or len(inputs)
-    total = 0.0
+    total = torch.zeros((), device=hardware.device)
     for some, wanted in zip(inputs.split(size), targets.split(size), strict=True):
         with hardware.autocast():
             mean = loss_of(model, some, wanted)
@@ -140,7 +143,7 @@ def _backward(
         # of the means would be another number than the big batch gives.
         loss = mean * ((wanted != IGNORE).sum() / count)
         scaler.scale(loss).backward()
-        total += loss.item()
+        total += loss.detach()
     return total, count
 
 
@@ -149,13 +152,16 @@ def _move(
     optimizer: Optimizer | Together,
     scaler: torch.amp.GradScaler,
     clip: float,
-    loss: float,
+    mean: Tensor,
     step: int,
-) -> float:
-    """Clip the gradient and step; the gradient's norm before clipping."""
+) -> tuple[float, float]:
+    """Clip the gradient and step; the loss, and the gradient's norm before clipping."""
     for part in parts(optimizer):
         scaler.unscale_(part)
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+    total_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    # The one moment of a step at which we wait for the device: no weight may move
+    # before we know that both are numbers.
+    loss, norm = torch.stack((mean, total_norm)).tolist()
     # With a scaler an infinite gradient is no accident: it skips the step itself.
     if not math.isfinite(loss) or not (scaler.is_enabled() or math.isfinite(norm)):
         raise Diverged(
@@ -166,7 +172,7 @@ def _move(
     for part in parts(optimizer):
         scaler.step(part)
     scaler.update()
-    return norm
+    return loss, norm
 
 
 @torch.no_grad()

@@ -234,7 +234,7 @@ def test_what_changes_no_weight_may_differ(tmp_path):
     first = a_run(tmp_path)
     first.records.append(record(1, 2.0))
     first.save()
-    second = a_run(tmp_path, replace(CONFIG, eval_every=1, patience=3))
+    second = a_run(tmp_path, replace(CONFIG, eval_every=1, patience=3, recompute=True))
     second.resume()
     assert len(second.records) == 1
 

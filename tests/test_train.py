@@ -344,3 +344,39 @@ def test_a_loss_that_is_no_number_names_the_step_and_moves_nothing(
     assert_close(weights(model), seen[-1], rtol=0, atol=0)
     kept = load_folder(tmp_path / "last").model
     assert_close(weights(kept), seen[5], rtol=0, atol=0)  # saved after five steps
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputed_activations_change_no_bit_and_are_not_kept(dropout):
+    kept, again = a_model(dropout=dropout), a_model(dropout=dropout)
+    sizes = []
+    for model, recompute in ((kept, False), (again, True)):
+        config = replace(CONFIG, recompute=recompute)
+        torch.manual_seed(2)
+        held = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, held=held: held.append(x.numel()) or x, lambda x: x
+        ):
+            records = list(training_steps(model, windows(), config))
+        sizes.append((sum(held), losses(records)))
+    assert sizes[0][1] == sizes[1][1]
+    assert_same_bits(kept, again)
+    assert sizes[1][0] < sizes[0][0]
+    assert again.recompute
+    assert not kept.recompute
+
+
+def test_a_step_waits_for_the_device_once_whatever_the_micro_batches(monkeypatch):
+    reads = []
+    for name in ("item", "tolist", "__float__", "__bool__"):
+        true = getattr(torch.Tensor, name)
+
+        def counted(tensor, *args, true=true, name=name):
+            # The optimiser's own count of steps lies on the CPU.
+            reads.append(name)
+            return true(tensor, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    config = replace(CONFIG, steps=2, micro_batch_size=1, optimizer="adamw")
+    list(training_steps(a_model(), windows(), config))
+    assert reads == ["tolist"] * 2
