@@ -17,17 +17,8 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from minigpt.checkpoint import (
-    Format,
-    load_folder,
-    optimizer_tensors,
-    random_tensors,
-    restore_optimizers,
-    restore_random,
-    save_pretrained,
-)
+from minigpt.alone import ALONE, Processes
 from minigpt.data import Batches, check_predictable, make_batches
-from minigpt.foreign import huggingface_config
 from minigpt.hardware import choose, known_peak, peak_memory
 from minigpt.model import GPT
 from minigpt.plan import flops_per_token
@@ -36,7 +27,6 @@ from minigpt.storage import (
     read_json,
     read_tensors,
     recovered,
-    replacing_folder,
     write_json,
     write_tensors,
 )
@@ -90,13 +80,17 @@ class Run:
         config: TrainConfig,
         tokenizer: Tokenizer | None,
         out: Path | None,
+        processes: Processes = ALONE,
     ) -> None:
         check_predictable(val)
         self.model, self.config = model, config
         self.tokenizer, self.out = tokenizer, out
+        self.processes = processes
         self.hardware = choose(config.device, config.precision, compile=config.compile)
         self.hardware.place(model)
+        processes.spread(model, config)
         self.optimizer = make_optimizer(model, config)
+        processes.adapt(parts(self.optimizer))
         self.scaler = self.hardware.scaler()
         self.batches: Batches = make_batches(
             train,
@@ -137,27 +131,33 @@ class Run:
         """
         if self.out is None:
             return
-        last = recovered(self.out / "last")
-        foreign = [n for n in ("config.json", "best") if (self.out / n).exists()]
-        if not last.exists() and not foreign:
-            self._make_folder(self.out)
+        with self.processes.in_turn():
+            last = self._last(self.out, allowed=allowed)
+        if last is None:
             return
-        if not allowed or not (last / "training.json").is_file():
-            raise ValueError(
-                f"expected a folder without a model for a new run, got {self.out} with "
-                f"{'last' if last.exists() else foreign[0]} in it: choose another "
-                f"folder"
-            )
         found = read_json(last / "training.json")
         self._check(found)
         tensors = read_tensors(last / "training.safetensors")
-        self.model.load_state_dict(load_folder(last).model.state_dict())
-        restore_optimizers(parts(self.optimizer), tensors)
         self._restore_scaler(tensors)
         place = {k.removeprefix("data."): v for k, v in tensors.items()}
         self.batches.restore(place)
-        restore_random(tensors)
+        self.processes.restore(last, self.model, parts(self.optimizer), tensors)
         self.records = [StepRecord(**record) for record in found["records"]]
+
+    def _last(self, out: Path, *, allowed: bool) -> Path | None:
+        """Where to go on from; None, and a folder to write to, for a new run."""
+        last = recovered(out / "last")
+        foreign = [n for n in ("config.json", "best") if (out / n).exists()]
+        if not last.exists() and not foreign:
+            self._make_folder(out)
+            return None
+        if not allowed or not (last / "training.json").is_file():
+            raise ValueError(
+                f"expected a folder without a model for a new run, got {out} with "
+                f"{'last' if last.exists() else foreign[0]} in it: choose another "
+                f"folder"
+            )
+        return last
 
     def _restore_scaler(self, tensors: dict[str, Tensor]) -> None:
         state = {
@@ -173,7 +173,7 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
             probe = out / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process may probe too
         except OSError as error:
             raise OSError(
                 f"expected a folder to write to, got {out} ({error.strerror}): choose "
@@ -203,40 +203,39 @@ class Run:
             return
         records = [asdict(record) for record in self.records]
         tensors = {f"data.{k}": v for k, v in self.batches.state().items()}
-        tensors |= optimizer_tensors(parts(self.optimizer)) | random_tensors()
         scaler = self.scaler.state_dict()
         tensors |= {f"scaler.{k}": torch.tensor(v) for k, v in scaler.items()}
-        with replacing_folder(self.out / "last") as folder:
-            self._save_model(folder)
-            write_tensors(folder / "training.safetensors", tensors)
-            write_json(folder / "training.json", {**self.identity, "records": records})
+        model, tokenizer, processes = self.model, self.tokenizer, self.processes
+        with processes.replacing(self.out / "last") as folder:
+            optimizers = parts(self.optimizer)
+            tensors |= processes.save(folder, model, tokenizer, optimizers)
+            if processes.first:
+                write_tensors(folder / "training.safetensors", tensors)
+                state = {**self.identity, "records": records}
+                write_json(folder / "training.json", state)
         if self.records and self.records[-1].validation_loss == self.best:
-            with replacing_folder(self.out / "best") as folder:
-                self._save_model(folder)
-        write_json(self.out / "run.json", self.record())
-
-    def _save_model(self, folder: Path) -> None:
-        form: Format = "huggingface"
-        try:
-            huggingface_config(self.model.config)
-        except ValueError:
-            form = "minigpt"
-        save_pretrained(self.model, self.tokenizer, folder, format=form)
+            with processes.replacing(self.out / "best") as folder:
+                processes.export(folder, model, tokenizer)
+        if processes.first:
+            write_json(self.out / "run.json", self.record())
 
     def record(self) -> dict[str, Any]:
         """All of the run in one JSON object: what, on what, and what came of it.
 
-        `utilisation` is the share of the device's peak that the run's arithmetic comes
+        `utilisation` is the share of all devices' peak that the run's arithmetic comes
         to, 6 FLOPs a weight and token and those of attention (`plan.flops_per_token`);
-        null where no maker's figure for the device is known.
+        null where no maker's figure for the device is known. `peak_memory` is that of
+        the first process.
         """
         rates = [record.tokens_per_second for record in self.records]
         typical = median(rates) if rates else 0.0
         arithmetic = flops_per_token(self.model.config)
         peak = known_peak(self.hardware)
+        peak = peak and peak * self.processes.size
         return {
             **self.identity,
             "hardware": self.hardware.describe(),
+            "processes": self.processes.size,
             "torch": torch.__version__,
             "parameters": self.model.config.n_parameters,
             "best": _finite(self.best),

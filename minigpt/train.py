@@ -9,7 +9,7 @@ a run that `fit` resumes on a CPU ends with the same bits as one that was never 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
+from minigpt.alone import ALONE, BatchLoss, Processes
 from minigpt.data import IGNORE, Batch, check_predictable, shift
 from minigpt.hardware import Hardware, choose
 from minigpt.model import GPT
@@ -87,6 +88,7 @@ def training_steps(
     optimizer: Optimizer | Together | None = None,
     scaler: torch.amp.GradScaler | None = None,
     first_step: int = 0,
+    processes: Processes = ALONE,
 ) -> Iterator[StepRecord]:
     """The loop: draw a batch, measure, move, and report, until `config.steps` are done.
 
@@ -99,7 +101,8 @@ def training_steps(
         model.recompute = True
     optimizer = make_optimizer(model, config) if optimizer is None else optimizer
     scaler = hardware.scaler() if scaler is None else scaler
-    loss_of = torch.compile(next_token_loss) if hardware.compile else next_token_loss
+    plain = torch.compile(next_token_loss) if hardware.compile else next_token_loss
+    loss_of = processes.loss_of(model, plain)
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     # The range comes first, so that no batch is drawn for a step that is not taken.
@@ -110,8 +113,11 @@ def training_steps(
         for group in optimizer.param_groups:
             group["lr"] = factor * group["initial_lr"]
         optimizer.zero_grad()
-        mean, count = _backward(model, batch, config, hardware, scaler, loss_of)
-        loss, norm = _move(model, optimizer, scaler, config.clip, mean, step + 1)
+        mean, count = _backward(loss_of, batch, config, hardware, scaler, processes)
+        for part in parts(optimizer):
+            scaler.unscale_(part)
+        measured = torch.stack((mean, processes.clip(model, config.clip)))
+        loss, norm = _move(optimizer, scaler, measured, step + 1, config.clip)
         yield StepRecord(
             step=step + 1,
             loss=loss,
@@ -123,45 +129,44 @@ def training_steps(
 
 
 def _backward(
-    model: GPT,
+    loss_of: BatchLoss,
     batch: Batch,
     config: TrainConfig,
     hardware: Hardware,
     scaler: torch.amp.GradScaler,
-    loss_of: Callable[[GPT, Tensor, Tensor], Tensor],
+    processes: Processes,
 ) -> tuple[Tensor, int]:
     """Add up the gradients of the batch's mean loss; the loss and its target count."""
     # Counted where the batch was cut, so that nobody waits for the device.
     count = int((batch.targets != IGNORE).sum())
-    inputs, targets = (part.to(hardware.device) for part in batch)
+    share = processes.share(batch)
+    inputs, targets = (part.to(hardware.device) for part in share)
     size = config.micro_batch_size or len(inputs)
     total = torch.zeros((), device=hardware.device)
-    for some, wanted in zip(inputs.split(size), targets.split(size), strict=True):
+    for start in range(0, len(inputs), size):
+        some, wanted = inputs[start : start + size], targets[start : start + size]
+        processes.expect(more=start + size < len(inputs))
         with hardware.autocast():
-            mean = loss_of(model, some, wanted)
+            mean = loss_of(some, wanted)
         # Each part's mean counts by its share of the targets: with padding, the mean
         # of the means would be another number than the big batch gives.
         loss = mean * ((wanted != IGNORE).sum() / count)
-        scaler.scale(loss).backward()
+        scaler.scale(loss * processes.scale()).backward()
         total += loss.detach()
-    return total, count
+    return processes.add(total), count
 
 
 def _move(
-    model: GPT,
     optimizer: Optimizer | Together,
     scaler: torch.amp.GradScaler,
-    clip: float,
-    mean: Tensor,
+    measured: Float[Tensor, "2"],
     step: int,
+    clip: float,
 ) -> tuple[float, float]:
-    """Clip the gradient and step; the loss, and the gradient's norm before clipping."""
-    for part in parts(optimizer):
-        scaler.unscale_(part)
-    total_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    """Step, if loss and gradient norm are numbers; both of them."""
     # The one moment of a step at which we wait for the device: no weight may move
-    # before we know that both are numbers.
-    loss, norm = torch.stack((mean, total_norm)).tolist()
+    # before both are known.
+    loss, norm = measured.tolist()
     # With a scaler an infinite gradient is no accident: it skips the step itself.
     if not math.isfinite(loss) or not (scaler.is_enabled() or math.isfinite(norm)):
         raise Diverged(
@@ -182,6 +187,7 @@ def whole_split_loss(
     *,
     batch_size: int = 64,
     hardware: Hardware | None = None,
+    processes: Processes = ALONE,
 ) -> float:
     """Nats per token over a whole split, every token but the first predicted once.
 
@@ -197,14 +203,18 @@ def whole_split_loss(
         hardware = Hardware(device=device, dtype=torch.float32)
     was_training = model.training
     model.eval()
+    loss_of = processes.loss_of(model, next_token_loss)
     total, count = 0.0, 0
     for rows in _windows(tokens, model.config.context_length, batch_size):
-        inputs, targets = (part.to(hardware.device) for part in shift(rows))
-        n = int((targets != IGNORE).sum())
+        batch = processes.share(shift(rows))
+        n = int((batch.targets != IGNORE).sum())
         with hardware.autocast():
-            total += next_token_loss(model, inputs, targets).item() * n
+            loss = loss_of(*(part.to(hardware.device) for part in batch))
+        total += loss.item() * n
         count += n
     model.train(was_training)
+    sums = torch.tensor([total, count], dtype=torch.float64)
+    total, count = processes.add(sums).tolist()
     return total / count
 
 
@@ -232,18 +242,20 @@ def fit(
     resume: bool = True,
     callbacks: Sequence[Callback] = (),
     tokenizer: Tokenizer | None = None,
+    processes: Processes = ALONE,
 ) -> list[StepRecord]:
     """Train, validate, save, and go on where an earlier call was stopped.
 
     `train` and `val` are tokens, (N,) of running text or (N, L) of padded stories. A
     callback that returns True ends the run after a last save. The tokenizer is saved
-    beside the model, so that the folder can be generated from.
+    beside the model, so that the folder can be generated from. `processes` may be many
+    (`group.Group`), each of which calls this function with the same arguments.
 
     Raises:
         Diverged: the loss is not finite; what was saved before stays.
         ValueError: the folder holds another run.
     """
-    run = Run(model, train, val, config, tokenizer, out)
+    run = Run(model, train, val, config, tokenizer, out, processes)
     run.resume(allowed=resume)
     if run.stale:
         return run.records
@@ -254,14 +266,18 @@ def fit(
         optimizer=run.optimizer,
         scaler=run.scaler,
         first_step=len(run.records),
+        processes=processes,
     )
     for record in steps:
         due = run.due(record.step)
         if due:
-            loss = whole_split_loss(model, val, hardware=run.hardware)
+            loss = whole_split_loss(
+                model, val, hardware=run.hardware, processes=processes
+            )
             record = replace(record, validation_loss=loss)
         run.records.append(record)
-        stop = any([callback(record) for callback in callbacks]) or run.stale
+        asked = any([callback(record) for callback in callbacks])
+        stop = processes.agree(asked) or run.stale
         if due or stop:
             run.save()
         if stop:

@@ -191,11 +191,8 @@ MUTATIONS: list[Mutation] = [
             "loss = mean * ((wanted != IGNORE).sum() / count)",
             "loss = mean * (len(wanted) / len(inputs))",
         ),
-        (
-            "no-clipping",
-            "clip_grad_norm_(model.parameters(), clip)",
-            "clip_grad_norm_(model.parameters(), 1e9)",
-        ),
+        ("waits-for-each-part", "+= loss.detach()", "+= loss.item()"),
+        ("recompute-ignored", "    if config.recompute:\n", "    if False:\n"),
         (
             "gradients-pile-up",
             "        optimizer.zero_grad()\n",
@@ -211,6 +208,16 @@ MUTATIONS: list[Mutation] = [
             "if whole < len(tokens) - 1:",
             "if whole < 0:",
         ),
+    ),
+    *_in(
+        "alone.py",
+        "alone train",
+        (
+            "no-clipping",
+            "clip_grad_norm_(model.parameters(), limit)",
+            "clip_grad_norm_(model.parameters(), 1e9)",
+        ),
+        ("dropout-starts-again", "        restore_random(kept)\n", ""),
     ),
     *_in(
         "run.py",

@@ -49,6 +49,7 @@ READING_ORDER: dict[str, int | None] = {
     "tokens": 5,
     "corpus": 5,
     "recipe": 5,
+    "alone": 5,
     "run": 5,
     "train": 5,
     "raterange": 5,
