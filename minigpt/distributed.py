@@ -15,6 +15,7 @@ processes; `joined` is what each of them calls first.
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -45,6 +46,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from minigpt.data import Batch
+from minigpt.hardware import choose
 from minigpt.model import GPT, Block
 from minigpt.train import next_token_loss
 
@@ -95,10 +97,12 @@ class Strategy:
         ValueError: an unknown kind.
     """
 
-    def __init__(self, kind: Kind, mesh: DeviceMesh) -> None:
+    def __init__(
+        self, kind: Kind, mesh: DeviceMesh, store: dist.Store | None = None
+    ) -> None:
         if kind not in KINDS:
             raise ValueError(f"expected a strategy {', '.join(KINDS)}, got {kind!r}")
-        self.kind, self.mesh = kind, mesh
+        self.kind, self.mesh, self.store = kind, mesh, store
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def wrap(self, model: GPT) -> nn.Module:
@@ -168,6 +172,13 @@ class Strategy:
             )
         return Batch(*(part[self.rank :: self.size] for part in batch))
 
+    def speaks(self) -> bool:
+        """Whether no other process has said yet why the run ends: once is enough."""
+        try:
+            return self.store is None or self.store.add("said", 1) == 1
+        except RuntimeError:
+            return True  # torchrun, which keeps the count, is gone itself
+
     def scale(self) -> int:
         """Factor on a process's part of a sum over rows, before `backward`.
 
@@ -182,12 +193,16 @@ class Strategy:
         return self._reduced(torch.tensor(number, dtype=torch.float64))
 
     def _reduced(self, number: Tensor) -> float:
-        there = number.to(self.mesh.device_type)
+        return float(self.reduced(number))
+
+    def reduced(self, number: Tensor) -> Tensor:
+        """The sum of all processes' numbers, in double precision."""
+        there = number.to(self.mesh.device_type, torch.float64, copy=True)
         dist.all_reduce(there)
-        return float(there)
+        return there
 
     @torch.no_grad()
-    def clip(self, module: nn.Module, limit: float) -> float:
+    def clip(self, module: nn.Module, limit: float) -> Tensor:
         """Clip the whole gradient, of which this process may hold a piece; its norm."""
         pieces: list[Tensor] = []
         wholes: list[Tensor] = []
@@ -195,9 +210,11 @@ class Strategy:
             if p.grad is not None:
                 sharded = isinstance(p, DTensor) and p.placements[0].is_shard()
                 (pieces if sharded else wholes).append(local(p.grad))
-        squares = self._reduced(sum_of_squares(pieces)) if pieces else 0.0
-        norm = (squares + float(sum_of_squares(wholes))) ** 0.5
-        factor = min(1.0, limit / (norm + 1e-6))
+        squares = sum_of_squares(wholes).to(self.mesh.device_type)
+        if pieces:
+            squares = squares + self.reduced(sum_of_squares(pieces))
+        norm = squares.sqrt()
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
         for gradient in (*pieces, *wholes):
             gradient.mul_(factor)
         return norm
@@ -298,7 +315,7 @@ def local(tensor: Tensor) -> Tensor:
 def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
     """The sum over all numbers, in double precision."""
     squares = [t.double().square().sum() for t in tensors]
-    return torch.stack(squares).sum() if squares else torch.zeros(())
+    return sum(squares, torch.zeros((), dtype=torch.float64))
 
 
 def first_line(error: BaseException) -> str:
@@ -311,27 +328,60 @@ def started() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+class Lost(RuntimeError):
+    """Another process of the run has ended, so this one cannot go on."""
+
+
 @contextmanager
-def joined(kind: Kind) -> Iterator[Strategy]:
+def joined(kind: Kind, device: str = "auto") -> Iterator[Strategy]:
     """Join the group that `torchrun` started, and leave it at the end.
 
     NCCL connects CUDA devices, one a process; gloo connects CPUs.
 
     Raises:
         ValueError: no group to join, or an unknown kind.
+        Lost: another process ended before the block did.
     """
     if not started():
         raise ValueError(
             "expected to be started by torchrun, got a single process: run "
             "`torchrun --nproc-per-node 2 -m minigpt.cli train …`"
         )
-    cuda = torch.cuda.is_available()
+    cuda = choose(device).device.type == "cuda"
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    device = "cuda" if cuda else "cpu"
-    dist.init_process_group("nccl" if cuda else "gloo")
+    store, rank, size = next(iter(dist.rendezvous("env://")))
+    backend = "nccl" if cuda else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
-        mesh = init_device_mesh(device, (dist.get_world_size(),))
-        yield Strategy(kind, mesh)
-    finally:
+        with _heard(size):
+            mesh = init_device_mesh("cuda" if cuda else "cpu", (size,))
+            yield Strategy(kind, mesh, store)
+    except Lost:
+        raise  # nobody is left to take leave of: it could wait for ever
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+@contextmanager
+def _heard(size: int) -> Iterator[None]:
+    """Turn both signs of a lost process, torchrun's and the network's, into `Lost`."""
+
+    def lost(reason: str) -> Lost:
+        return Lost(f"expected {size} processes to the end, lost one ({reason})")
+
+    def told(number: int, frame: object) -> None:
+        raise lost("torchrun ends the others")
+
+    before = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    except BaseException as error:
+        # Once we know, torchrun need not tell us again while we say so.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise lost(first_line(error).split("] ", 1)[-1]) from error
+        raise
+    signal.signal(signal.SIGTERM, before)

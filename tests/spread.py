@@ -55,7 +55,7 @@ def run(strategy: Strategy | None, part: str, folder: Path) -> dict[str, object]
         if strategy is None:
             norm = float(torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0))
         else:
-            norm = strategy.clip(module, 1.0)
+            norm = float(strategy.clip(module, 1.0))
         optimizer.step()
         losses.append(loss.item() if strategy is None else strategy.add(loss.item()))
         norms.append(norm)

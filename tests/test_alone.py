@@ -80,7 +80,7 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path):
 def test_a_run_of_several_processes_is_not_gone_on_with_by_one(tmp_path: Path):
     model = GPT(SHAPE)
     (tmp_path / SHARDED).mkdir()
-    with pytest.raises(ValueError, match=r"expected a run of one process in .*, got on"):
+    with pytest.raises(ValueError, match=r"expected a run of one process in .*, got o"):
         ALONE.restore(tmp_path, model, [stepped(model)], {})
 
 

@@ -66,6 +66,7 @@ READING_ORDER: dict[str, int | None] = {
     "lastword": 7,
     "evaluate": 7,
     "distributed": 9,
+    "group": 9,
     "adapt.inputs": 10,
     "adapt.batches": 10,
     "adapt.scores": 10,
