@@ -50,6 +50,10 @@ class Processes(Protocol):
     def first(self) -> bool:
         """Whether this is the one that writes and speaks for all."""
 
+    @property
+    def note(self) -> str:
+        """What to add to the line that says on what a run computes."""
+
     def in_turn(self) -> AbstractContextManager[None]:
         """The first does what is inside, then the others do, and find it done."""
 
@@ -110,6 +114,7 @@ class Alone:
 
     size = 1
     first = True
+    note = ""
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:

@@ -16,17 +16,14 @@ from typing import Any
 
 import torch
 
-from minigpt.callbacks import (
-    Interrupt,
-    Progress,
-    Reading,
-    TensorBoard,
-    WeightsAndBiases,
-)
-from minigpt.corpus import KINDS, load_corpus
+from minigpt.alone import Processes
+from minigpt.callbacks import Interrupt, Progress, Reading
+from minigpt.corpus import load_corpus
+from minigpt.distributed import Lost
 from minigpt.evaluate import TASKS, evaluate
-from minigpt.flags import Parser, add_fields, given
+from minigpt.flags import Parser, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
+from minigpt.group import running
 from minigpt.hardware import DTYPES, choose, cpu_threads
 from minigpt.model import GPT, GPTConfig
 from minigpt.plan import GPUS, plan
@@ -43,21 +40,21 @@ from minigpt.run import StepRecord, TrainConfig
 from minigpt.texts import names
 from minigpt.tokenizer import Tokenizer
 from minigpt.train import Diverged, fit
+from minigpt.trainflags import LOGS, SMALL, add_train
 
 LATER = {
     "finetune": "chapter 10",
     "predict": "chapter 10",
 }
-LOGS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
-# A model this small learns from a text this short in minutes.
-SMALL = {"context_length": 128}
 
 
 def build_parser() -> Parser:
     """Every command with its flags."""
     parser = Parser(prog="minigpt", description="Train a GPT and write text with it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    add_train(commands.add_parser("train", help="train a model on a text"))
+    train = commands.add_parser("train", help="train a model on a text")
+    add_train(train)
+    train.set_defaults(run=run_train)
 
     write = commands.add_parser("generate", help="continue a prompt")
     write.add_argument("--model", required=True, help="saved folder, or a known name")
@@ -82,40 +79,6 @@ def build_parser() -> Parser:
         later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
         later.set_defaults(run=run_later, chapter=chapter)
     return parser
-
-
-def add_train(train: argparse.ArgumentParser) -> None:
-    """The flags of `minigpt train`."""
-    train.add_argument(
-        "--data", required=True, help=f"a .txt, .jsonl or .csv, or {', '.join(names())}"
-    )
-    train.add_argument(
-        "--out", type=Path, required=True, help="folder for the run; resumed if there"
-    )
-    train.add_argument(
-        "--tokenizer",
-        choices=KINDS,
-        default="auto",
-        help="characters, the words of stories, or byte pairs (default: auto)",
-    )
-    train.add_argument(
-        "--vocab-size", type=int, default=4096, help="tokens of bpe (default: 4096)"
-    )
-    train.add_argument(
-        "--preset", choices=GPTConfig.presets(), help="a published shape to start from"
-    )
-    train.add_argument(
-        "--log",
-        nargs="+",
-        choices=LOGS,
-        default=[],
-        help="write every step for one of these too (extra log)",
-    )
-    train.add_argument("--reference", help="a shipped model whose curve to show beside")
-    model = train.add_argument_group("model")
-    add_fields(model, GPTConfig, without=("vocab_size",), changed=SMALL)
-    add_fields(train.add_argument_group("run"), TrainConfig)
-    train.set_defaults(run=run_train)
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -194,15 +157,23 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Train, with a progress bar, and end with a sample."""
+    """Train, with a progress bar, and end with a sample; one process speaks for all."""
     config = TrainConfig(**given(arguments, TrainConfig))
-    with Reading() as reading:
+    kind, out = arguments.strategy, arguments.out
+    with running(kind, device=config.device, out=out) as processes:
+        return _train(arguments, config, processes)
+
+
+def _train(
+    arguments: argparse.Namespace, config: TrainConfig, processes: Processes
+) -> int:
+    with processes.in_turn(), Reading() as reading:
         corpus = load_corpus(
             arguments.data,
             tokenizer=arguments.tokenizer,
             vocab_size=arguments.vocab_size,
             folder=arguments.out,
-            progress=reading,
+            progress=reading if processes.first else None,
         )
     tokenizer = corpus.tokenizer
     shape = {**given(arguments, GPTConfig), "vocab_size": tokenizer.vocab_size}
@@ -221,14 +192,14 @@ def run_train(arguments: argparse.Namespace) -> int:
         f"           {corpus.overlap}",
         f"tokenizer  {type(tokenizer).__name__}, {tokenizer.vocab_size} tokens",
         f"model      {describe(model_config)}",
-        f"hardware   {hardware.describe()}",
+        f"hardware   {hardware.describe()}{processes.note}",
     )
     curve = reference_curve(arguments.reference) if arguments.reference else None
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(config.steps, chosen, reference=curve))
-        logs = [
-            stack.enter_context(LOGS[name](arguments.out)) for name in arguments.log
-        ]
+        named = arguments.log if processes.first else ()
+        logs = [stack.enter_context(LOGS[name](arguments.out)) for name in named]
+        watching = (progress, *logs) if processes.first else ()
         interrupt = stack.enter_context(Interrupt())
         records = fit(
             model,
@@ -236,9 +207,12 @@ def run_train(arguments: argparse.Namespace) -> int:
             corpus.validation,
             config,
             out=arguments.out,
-            callbacks=(progress, *logs, interrupt),
+            callbacks=(*watching, interrupt),
             tokenizer=tokenizer,
+            processes=processes,
         )
+    if not processes.first:
+        return 0
     return _finish(arguments.out, records, config, stopped=interrupt.asked)
 
 
@@ -386,6 +360,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError, NotImplementedError) as error:
         print(f"minigpt: {error}", file=sys.stderr)
         return 2
+    except Lost as error:
+        print(f"minigpt: {error}", file=sys.stderr)
+        return 1
     except Diverged as error:
         kept = arguments.out / "last"
         held = f"; {kept} is the last good checkpoint" if kept.exists() else ""

@@ -42,6 +42,7 @@ class Group:
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         self.size, self.first = strategy.size, strategy.rank == 0
+        self.note = f", {self.size} processes, {strategy.kind}"
         self.module: nn.Module | None = None
 
     @contextmanager

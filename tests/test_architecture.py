@@ -76,6 +76,7 @@ READING_ORDER: dict[str, int | None] = {
     "adapt.loop": 10,
     "adapt.finetune": 10,
     "flags": 0,
+    "trainflags": 0,
     "cli": 0,
 }
 # Loaded when first needed, never by `import minigpt`.
