@@ -222,12 +222,21 @@ class Strategy:
     def save(
         self, folder: Path, module: nn.Module, optimizers: Sequence[Optimizer]
     ) -> None:
-        """Write weights and optimiser state; each process its own share."""
+        """Write weights and optimiser state; each process its own share.
+
+        Raises:
+            OSError: a disk is full or read-only, this process's or another's.
+        """
         state = self._state(module, optimizers)
-        dcp.save(
-            turned(state, self.size) if self.kind == "tp" else state,
-            checkpoint_id=folder,
-        )
+        if self.kind == "tp":
+            state = turned(state, self.size)
+        try:
+            dcp.save(state, checkpoint_id=folder)
+        except dcp.api.CheckpointException as error:
+            raise OSError(
+                f"expected to write {folder}, got {first_line(error)}: the checkpoint "
+                f"that was there before is unchanged"
+            ) from error
 
     def load(
         self, folder: Path, module: nn.Module, optimizers: Sequence[Optimizer]
@@ -319,7 +328,9 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """What an error says, in one line; of a checkpoint's, what one process says."""
+    if isinstance(error, dcp.api.CheckpointException):
+        error = next(iter(error.failures.values()))[0]
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -373,7 +384,7 @@ def _heard(size: int) -> Iterator[None]:
         return Lost(f"expected {size} processes to the end, lost one ({reason})")
 
     def told(number: int, frame: object) -> None:
-        raise lost("torchrun ends the others")
+        raise lost("torchrun is ending all of them")
 
     before = signal.signal(signal.SIGTERM, told)
     try:
@@ -382,6 +393,8 @@ def _heard(size: int) -> Iterator[None]:
         # Once we know, torchrun need not tell us again while we say so.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise lost(first_line(error).split("] ", 1)[-1]) from error
+            # After file and line, before what else might be the cause.
+            reason = first_line(error).split("] ", 1)[-1].split(". ")[0]
+            raise lost(reason) from error
         raise
     signal.signal(signal.SIGTERM, before)
