@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.mutations_adapt import ADAPT
 from tests.mutations_evaluate import EVALUATE
 from tests.mutations_fast import FAST
+from tests.mutations_group import GROUP
 from tests.mutations_saved import SAVED
 from tests.mutations_tasks import TASKS
 
@@ -385,4 +386,5 @@ MUTATIONS: list[Mutation] = [
     *(m for file, tests, rows in ADAPT for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in EVALUATE for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in FAST for m in _in(file, tests, *rows)),
+    *(m for file, tests, rows in GROUP for m in _in(file, tests, *rows)),
 ]

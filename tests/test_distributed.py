@@ -5,11 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.testing import assert_close
 
-from minigpt.distributed import KINDS, by_process, by_role, joined
+from minigpt.data import IGNORE, Batch, shift
+from minigpt.distributed import KINDS, Strategy, by_process, by_role, joined
+from minigpt.model import GPT, GPTConfig
+from minigpt.train import next_token_loss
 
 WORKER = Path(__file__).with_name("spread.py")
 
@@ -41,6 +46,32 @@ def test_without_torchrun_the_sentence_says_how_to_start(monkeypatch):
         joined("ddp"),
     ):
         pass
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_mean_of_the_shares_gradients_is_the_batchs_gradient(size):
+    torch.manual_seed(0)
+    shape = GPTConfig(vocab_size=11, context_length=5, n_layer=1, n_head=3, d_model=12)
+    model = GPT(shape)
+    rows = torch.randint(11, (4, 6))
+    rows[0, 3:] = IGNORE
+    batch = shift(rows)
+
+    def gradient(share: Batch, scale: int) -> torch.Tensor:
+        model.zero_grad()
+        counted = (share.targets != IGNORE).sum() / (batch.targets != IGNORE).sum()
+        (next_token_loss(model, *share) * counted * scale).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    group = [SimpleNamespace(kind="ddp", rank=r, size=size) for r in range(size)]
+    parts = [gradient(Strategy.share(s, batch), Strategy.scale(s)) for s in group]
+    assert_close(torch.stack(parts).mean(0), gradient(batch, 1))
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    three = SimpleNamespace(kind="fsdp", rank=0, size=3)
+    with pytest.raises(ValueError, match="divides by 3 processes, got 4 rows: choose"):
+        Strategy.share(three, shift(torch.zeros(4, 6, dtype=torch.int)))
 
 
 @pytest.mark.dist

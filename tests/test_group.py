@@ -1,13 +1,9 @@
 """Several processes under `fit` take the steps of one; a lost one ends the run."""
 
-import json
 import math
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +15,13 @@ from torch.testing import assert_close
 
 from minigpt.alone import ALONE, Processes
 from minigpt.checkpoint import load_folder
-from minigpt.cli import main
 from minigpt.data import IGNORE, Batch, Windows, pad_rows, shift
 from minigpt.distributed import KINDS, Lost, Strategy
 from minigpt.group import Group, filled_up, how_to_go_on, running
 from minigpt.model import GPT, GPTConfig
 from minigpt.recipe import TrainConfig
 from minigpt.run import StepRecord
-from minigpt.train import fit, training_steps
+from minigpt.train import fit, next_token_loss, training_steps
 
 T, V = 5, 11
 SHAPE = GPTConfig(vocab_size=V, context_length=T, n_layer=2, n_head=3, d_model=12)
@@ -189,6 +184,86 @@ def test_stories_with_rows_that_count_for_nothing_have_the_same_mean(torchrun):
     assert int((filled.targets != IGNORE).sum()) == int((batch.targets != IGNORE).sum())
 
 
+def test_what_is_summed_over_the_group_is_what_each_has_a_part_of(
+    torchrun, monkeypatch
+):
+    """A group of one in which a sum over processes counts each number four times."""
+    monkeypatch.setattr(Strategy, "reduced", lambda self, number: 4 * number.double())
+    four = torch.tensor(4.0, dtype=torch.double)
+    for kind, of_rows, of_shards in (("ddp", 4, 1), ("fsdp", 4, 2), ("tp", 1, None)):
+        with running(kind, device="cpu") as group:
+            assert isinstance(group, Group)
+            torch.manual_seed(1)
+            model = GPT(SHAPE)
+            group.spread(model, CONFIG)
+            loss = group.loss_of(model, next_token_loss)(*shift(TOKENS[None, : T + 1]))
+            loss.backward()
+            norm = group.strategy.clip(model, 1e9)
+            assert torch.equal(group.add(torch.ones(())) * 4, of_rows * four)
+            assert [group.agree(stop) for stop in (False, True)] == [False, True]
+            group.strategy.reduced = lambda number: number + 1  # another wants to
+            assert group.agree(False)
+        if kind == "ddp":
+            whole = norm
+        elif of_shards is not None:
+            assert_close(norm, of_shards * whole)
+        else:  # some weights are split by heads, and the others are not
+            assert whole < norm < 2 * whole
+
+
+def test_gradients_of_copies_are_summed_after_the_last_part_of_a_batch(torchrun):
+    with running("ddp", device="cpu") as group:
+        assert isinstance(group, Group)
+        group.spread(GPT(SHAPE), CONFIG)
+        waiting = []
+        for more in (True, False):
+            group.expect(more)
+            waiting.append(not group.spread_model.require_backward_grad_sync)
+        assert waiting == [True, False]
+
+
+def test_processes_with_other_rows_drop_out_others_and_slices_the_same(torchrun):
+    for kind, seed in (("ddp", 8), ("fsdp", 8), ("tp", 3)):
+        with running(kind, device="cpu") as group:
+            assert isinstance(group, Group)
+            torch.manual_seed(3)
+            model = GPT(SHAPE)
+            group.strategy.rank = 1
+            group.spread(model, replace(CONFIG, seed=7))
+            assert torch.initial_seed() == seed
+
+
+def test_random_states_come_back_to_as_many_processes_only(torchrun, tmp_path):
+    with running("ddp", device="cpu") as group:
+        model = GPT(SHAPE)
+        group.spread(model, CONFIG)
+        optimizers = [torch.optim.AdamW(model.parameters())]
+        kept = group.save(tmp_path, model, None, optimizers)
+        drawn = torch.rand(3)
+        more = {**kept, "random.cpu.1": kept["random.cpu.0"]}
+        for states, again in ((more, False), (kept, True)):
+            torch.manual_seed(5)
+            group.restore(tmp_path, model, optimizers, states)
+            assert torch.equal(torch.rand(3), drawn) == again
+
+
+def test_the_first_goes_ahead_and_lets_the_others_in_even_when_it_fails(
+    torchrun, monkeypatch
+):
+    said = []
+    with running("ddp", device="cpu") as group:
+        monkeypatch.setattr(torch.distributed, "barrier", lambda: said.append("wait"))
+        for first in (True, False):
+            group.first = first
+            with group.in_turn():
+                said.append("done")
+        group.first = True
+        with pytest.raises(OSError, match="no folder"), group.in_turn():
+            raise OSError("no folder")
+        monkeypatch.undo()
+    assert said == ["done", "wait", "wait", "done", "wait"]
+
+
 def test_a_disk_that_cannot_be_written_is_one_sentence(torchrun, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with running("fsdp", device="cpu") as group:
@@ -264,101 +339,3 @@ def test_without_a_folder_there_is_nothing_to_go_on_from(tmp_path):
         assert re.match("nothing was saved yet, so the same", how_to_go_on(out))
     assert math.isfinite(a_fit(tmp_path)[-1].loss)
     assert "holds the run up to step 6" in how_to_go_on(tmp_path)
-
-
-DOOMED = str(Path(__file__).with_name("doomed.py"))
-FLAGS = (
-    "--n-layer 2 --n-head 6 --d-model 12 --context-length 16 --steps 20 --batch-size 6 "
-    "--eval-every 5 --warmup 2 --optimizer adamw --device cpu --precision float32"
-).split()
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory) -> list[str]:
-    """`minigpt train` on a text, but for the folder."""
-    text = tmp_path_factory.mktemp("text") / "tern.txt"
-    text.write_text("Ada lights the lamp.\nThe tern flies at night.\n" * 40, "utf-8")
-    return ["train", "--data", str(text), *FLAGS, "--out"]
-
-
-@pytest.fixture(scope="module")
-def alone(asked, tmp_path_factory) -> Path:
-    """What one process makes of it."""
-    out = tmp_path_factory.mktemp("run") / "alone"
-    assert main([*asked, str(out)]) == 0
-    return out
-
-
-def started(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command under torchrun."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    start += [f"--nproc-per-node={processes}", *command]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(start, env=env, capture_output=True, text=True)
-
-
-def steps_of(run: Path) -> list[list[float]]:
-    """Losses, gradient norms and validation losses that a run wrote down."""
-    steps = json.loads((run / "run.json").read_text("utf-8"))["steps"]
-    assert len(steps) == 20
-    names = ("loss", "gradient_norm", "validation_loss")
-    return [[step[name] for step in steps if step[name]] for name in names]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    for mine, theirs in zip(steps_of(one), steps_of(other), strict=True):
-        assert mine == pytest.approx(theirs, abs=1e-5)
-    models = [load_folder(run / "best").model.state_dict() for run in (one, other)]
-    # AdamW divides by the gradient's size, which makes rounding errors visible.
-    assert_close(*models, atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.dist
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_command_on_two_processes_is_the_run_of_one(asked, alone, tmp_path, kind):
-    out = tmp_path / "run"
-    done = started(2, "-m", "minigpt.cli", *asked, str(out), "--strategy", kind)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert_same_run(out, alone)
-    # One of them speaks.
-    assert f"compile off, 2 processes, {kind}" in done.stdout
-    for said in ("tokenizer  Char", "step     20", "best     ", "saved    "):
-        assert done.stdout.count(said) == 1
-    assert json.loads((out / "run.json").read_text("utf-8"))["processes"] == 2
-    assert load_folder(out / "best").tokenizer is not None
-
-
-@pytest.mark.dist
-@pytest.mark.parametrize(
-    ("kind", "victim", "after"), [("ddp", 0, 3), ("fsdp", 1, 3), ("tp", 1, 1)]
-)
-def test_a_killed_process_ends_the_run_and_any_number_goes_on(
-    asked, alone, tmp_path, kind, victim, after
-):
-    out = tmp_path / "run"
-    same = [*asked, str(out), "--strategy", kind]
-    done = started(2, DOOMED, str(victim), *same)
-    assert done.returncode == 1
-    said = re.findall(r"minigpt: .*", done.stderr)
-    assert len(said) == 1
-    assert re.match(
-        r"minigpt: expected 2 processes to the end, lost one \([^)]+\): \S+last holds "
-        r"the run up to step (5|10|15), and the same command goes on from there, on "
-        r"any number of processes$",
-        said[0],
-    )
-    again = started(after, "-m", "minigpt.cli", *same)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "step      5" not in again.stdout
-    assert_same_run(out, alone)
-
-
-@pytest.mark.dist
-def test_what_is_refused_is_said_once(asked, tmp_path):
-    done = started(
-        2, "-m", "minigpt.cli", *asked, str(tmp_path), "--strategy", "tp", "--n-head=3"
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("minigpt: ") == 1
-    assert "minigpt: expected heads that divide by 2 processes, got 3" in done.stderr
-    assert done.stdout == ""
