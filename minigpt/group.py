@@ -5,7 +5,9 @@
 Every process runs the same program on the same text. All draw the same batches, and
 each computes its own rows of them (ddp, fsdp) or its share of every layer (tp), so the
 losses are those of one process. The first one writes `run.json` and `best/`; `last/` is
-written by all, each its own shards, and read again by any number of them.
+written by all, each its own shards, and read again by any number of them: it must lie
+where all can reach it. (With `--log`, write `-m -- minigpt.cli`: torchrun has flags
+that begin so.)
 
 A process that is lost ends the run with one sentence, and the same command goes on from
 the last save. AdamW works under every strategy; Muon and Adafactor, which look at whole

@@ -2,7 +2,8 @@
 
 A run's folder holds `last/` to resume from, `best/` to use, and `run.json` to read.
 `last/` is a saved model and, beside it, the optimiser, the random generators, the place
-in the data and the record of every step: all that the next step depends on.
+in the data and the record of every step: all that the next step depends on. Where
+several processes train, model and optimiser lie there in the shards of each.
 """
 
 import math

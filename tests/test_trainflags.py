@@ -72,13 +72,16 @@ def test_a_strategy_without_torchrun_is_one_line(asked, tmp_path, capsys):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_command_on_two_processes_is_the_run_of_one(asked, alone, tmp_path, kind):
     out = tmp_path / "run"
-    done = started(2, "-m", "minigpt.cli", *asked, str(out), "--strategy", kind)
+    flags = [*asked, str(out), "--strategy", kind, "--log", "tensorboard"]
+    # torchrun would take --log for one of its own flags that begin so.
+    done = started(2, "-m", "--", "minigpt.cli", *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same_run(out, alone)
     # One of them speaks.
     assert f"compile off, 2 processes, {kind}" in done.stdout
     for said in ("tokenizer  Char", "step     20", "best     ", "saved    "):
         assert done.stdout.count(said) == 1
+    assert len(list(out.glob("events.out.*"))) == 1
     assert json.loads((out / "run.json").read_text("utf-8"))["processes"] == 2
     assert load_folder(out / "best").tokenizer is not None
 
