@@ -88,6 +88,28 @@ def test_a_group_of_one_takes_the_steps_of_one_process(torchrun, tmp_path, kind)
     assert_close(best[0].state_dict(), best[1].state_dict(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_activations_made_again_change_no_loss_of_a_group(torchrun, kind):
+    curves = []
+    for recompute in (False, True):
+        with running(kind, device="cpu") as processes:
+            curves.append(curve(a_fit(None, processes, recompute=recompute)))
+    assert curves[0] == curves[1]
+
+
+# The compiler looks at every gradient there might be.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.compile
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_blocks_follow_eager_ones_in_a_group(torchrun, kind):
+    torch.compiler.reset()  # nothing of another strategy's blocks
+    with running(kind, device="cpu") as processes:
+        found = curve(a_fit(None, processes, compile=True))
+    # Fused kernels round in another order.
+    for mine, theirs in zip(found, curve(a_fit(None)), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+
+
 def test_dropout_goes_on_where_it_stopped_on_as_many_processes(torchrun, tmp_path):
     model_of = replace(SHAPE, dropout=0.3)
 
