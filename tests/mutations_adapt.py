@@ -176,6 +176,11 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
                 "        if other >= 0:\n            counts[right, 2] += 1",
             ),
             (
+                "nothing-due-and-nothing-said-is-wrong",
+                "    if not seen.any():\n        return 1.0\n",
+                "    if not seen.any():\n        return 0.0\n",
+            ),
+            (
                 "normal-for-students-t",
                 "return STUDENT[freedom - 1]",
                 "return 1.96",
@@ -234,8 +239,13 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             ),
             (
                 "tested-on-validation",
-                "said = adapted.predict(task.test)",
-                "said = adapted.predict(task.validation)",
+                "for example in task.test]",
+                "for example in task.validation]",
+            ),
+            (
+                "labels-matched-by-place",
+                "own = named(task.labels, layout)",
+                "own = list(range(len(task.labels)))",
             ),
             (
                 "dropout-from-anywhere",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minigpt.adapt.finetune import finetune, finetune_seeds
+from minigpt.adapt.finetune import finetune, finetune_seeds, judge
 from minigpt.adapt.loop import FinetuneConfig
 from minigpt.adapt.saved import load_adapted, save_adapted
 from minigpt.checkpoint import Pretrained
@@ -15,7 +15,7 @@ from minigpt.pretrained import load_pretrained
 from minigpt.story_tasks import stories_task
 from minigpt.tasks import load_task
 from minigpt.tokenizer import CharTokenizer
-from tests.adapting import LETTERS, SMALL, task
+from tests.adapting import LETTERS, SMALL, adapted, task
 
 FAST = FinetuneConfig(epochs=2, batch_size=2, device="cpu", precision="float32", room=6)
 
@@ -101,6 +101,36 @@ def test_the_report_counts_what_was_cut_and_what_moved():
     )
     assert report.trainable == 2 * 12 + 2 * 12  # final norm and head
     assert "also stand in train" in str(report)
+
+
+def test_another_tasks_labels_are_matched_by_name():
+    config = replace(FAST, epochs=12, batch_size=8, learning_rate=1e-2, patience=None)
+    model = finetune(base(), vowels(), config).adapted
+    own = judge(model, vowels())
+    rows = [example._replace(label=1 - example.label) for example in vowels().test]
+    turned = Task([], [], rows, ("e", "a"), "turned")
+    assert judge(model, turned).scores == own.scores
+    assert own.scores["accuracy"].value >= 0.9
+    with pytest.raises(
+        ValueError, match="labels among a, e, got 'o': the model was not"
+    ):
+        judge(model, replace(turned, labels=("e", "o")))
+    with pytest.raises(ValueError, match=r"of kind 'classes', .* got 'number'"):
+        judge(model, task("number"))
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "tags"])
+def test_lists_of_labels_are_matched_by_name_too(kind):
+    model = adapted(kind)
+    turned = {"one": 2, "three": 1, "two": 0}
+    rows = [
+        example._replace(
+            label=tuple(turned[task(kind).labels[i]] for i in example.label)
+        )
+        for example in task(kind).test
+    ]
+    other = replace(task(kind), test=rows, labels=("two", "three", "one"))
+    assert judge(model, other).scores == judge(model, task(kind)).scores
 
 
 def test_what_was_learnt_is_saved_and_loaded(tmp_path):

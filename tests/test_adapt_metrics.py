@@ -81,6 +81,14 @@ def test_many_labels_are_scored_as_sklearn_scores_them():
     assert exact == theirs.accuracy_score(*bits) == 0.4
 
 
+def test_no_label_due_and_none_said_is_right_as_sklearn_can_have_it():
+    rows = rows_of("multilabel", [Example("a", ())] * 2, [(), ()], 3)
+    none = np.zeros((2, 3), dtype=bool)
+    for average in ("micro", "macro"):
+        want = theirs.f1_score(none, none, average=average, zero_division=1.0)
+        assert METRICS["multilabel"][f"{average}-F1"](rows) == want == 1.0
+
+
 def test_tags_are_scored_word_by_word_as_sklearn_scores_them():
     gold, said = [(0, 1, 2), (2, 2)], [(0, 1, 1), (2, 0)]
     rows = rows_of("tags", [Example("a b c", g) for g in gold], said, 3)

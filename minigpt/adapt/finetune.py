@@ -39,10 +39,10 @@ from minigpt.adapt.metrics import (
     rows_of,
     scores,
 )
-from minigpt.adapt.scores import Prediction
+from minigpt.adapt.scores import Prediction, named
 from minigpt.checkpoint import Pretrained
 from minigpt.hardware import choose
-from minigpt.labelled import PARTS, Task
+from minigpt.labelled import PARTS, Example, Task
 
 
 class Report(NamedTuple):
@@ -76,6 +76,14 @@ class Report(NamedTuple):
             f"{self.seed}, {self.seconds:.0f} s"
         )
         return "\n".join(lines)
+
+
+class Judgement(NamedTuple):
+    """What was said of each test example, its row, and the scores of all."""
+
+    said: list[Prediction]
+    rows: np.ndarray
+    scores: dict[str, Score]
 
 
 class Finetuned(NamedTuple):
@@ -118,8 +126,8 @@ def finetune(
             for callback in callbacks:
                 callback(record)
     adapted.eval()
-    said = adapted.predict(task.test)
-    report = _report(adapted, task, config, said, records, parts, start)
+    judged = judge(adapted, task)
+    report = _report(adapted, task, config, judged, records, parts, start)
     return Finetuned(adapted, records, report)
 
 
@@ -141,31 +149,67 @@ def _prepared(
     return adapted
 
 
+def judge(adapted: Adapted, task: Task) -> Judgement:
+    """Look at the test part of a task, the model's own or another with its labels.
+
+    Labels are matched by name.
+
+    Raises:
+        ValueError: another kind of task, or a label that the model was not trained
+            with.
+    """
+    layout = adapted.layout
+    if task.kind != layout.kind:
+        raise ValueError(
+            f"expected a task of kind {layout.kind!r}, for which the model was "
+            f"trained, got {task.kind!r}"
+        )
+    own = named(task.labels, layout)
+
+    def renamed(example: Example) -> Example:
+        label = example.label
+        if layout.kind == "classes" and isinstance(label, int):
+            return example._replace(label=own[label])
+        if layout.kind in ("multilabel", "tags") and isinstance(label, tuple):
+            some = tuple(own[i] for i in label if isinstance(i, int))
+            return example._replace(label=some)
+        return example
+
+    examples = [renamed(example) for example in task.test]
+    said = adapted.predict(examples)
+    labels = [prediction.label for prediction in said]
+    rows = rows_of(layout.kind, examples, labels, len(layout.labels))
+    return Judgement(said, rows, scores(layout.kind, rows))
+
+
 # The report.
 def _report(
     adapted: Adapted,
     task: Task,
     config: FinetuneConfig,
-    said: Sequence[Prediction],
+    judged: Judgement,
     records: Sequence[EpochRecord],
     parts: dict[str, list[Item]],
     start: float,
 ) -> Report:
-    labels = [prediction.label for prediction in said]
-    rows = rows_of(task.kind, task.test, labels, len(task.labels))
+    pairs = zip(task.test, judged.said, strict=True)
+    right = [example.label == said.label for example, said in pairs]
+    sure = task.kind in ("classes", "choice")
     classes = task.kind == "classes"
-    right = [e.label == label for e, label in zip(task.test, labels, strict=True)]
-    sure = [max(p.scores) for p in said] if task.kind in ("classes", "choice") else None
     return Report(
         task=str(task),
         kind=task.kind,
         seed=config.seed,
         chosen=max(record.epoch for record in records if record.best),
         cut={p: (sum(i.cut > 0 for i in some), len(some)) for p, some in parts.items()},
-        scores=scores(task.kind, rows),
-        rows=rows,
-        confusion=confusion(rows, len(task.labels)) if classes else None,
-        calibration=None if sure is None else calibration(sure, right),
+        scores=judged.scores,
+        rows=judged.rows,
+        confusion=confusion(judged.rows, len(task.labels)) if classes else None,
+        calibration=(
+            calibration([max(one.scores) for one in judged.said], right)
+            if sure
+            else None
+        ),
         trainable=sum(p.numel() for p in adapted.parameters() if p.requires_grad),
         seconds=time.perf_counter() - start,
     )

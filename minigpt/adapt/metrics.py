@@ -180,7 +180,10 @@ def macro_f1(rows: Rows) -> float:
 
 
 def _mean_f1(hits: np.ndarray, extra: np.ndarray, missed: np.ndarray) -> float:
+    """The mean F1 of labels that occur or were said; 1 where none was due or said."""
     seen = hits + extra + missed > 0
+    if not seen.any():
+        return 1.0
     return float((2 * hits[seen] / (2 * hits + extra + missed)[seen]).mean())
 
 
