@@ -112,14 +112,15 @@ def attention_weights(
     `mask` broadcasts to (B, H, T, S). A query that may attend to nothing, as padding
     does, gets a row of zeros.
     """
+    plain = mask is None
     if mask is None:
         mask = causal_mask(q.shape[-2], k.shape[-2], device=q.device)
     # The scale goes onto q first: float16 scores could overflow before it is applied.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    precise = torch.promote_types(scores.dtype, torch.float32)
-    weights = scores.softmax(-1, dtype=precise).masked_fill(~mask, 0.0)
-    return weights.to(q.dtype)
+    # Of half-precision scores, too, torch's softmax computes in float32.
+    weights = scores.softmax(-1).to(q.dtype)
+    return weights if plain else weights.masked_fill(~mask, 0.0)
 
 
 def explicit_attend(

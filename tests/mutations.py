@@ -57,9 +57,14 @@ MUTATIONS: list[Mutation] = [
             "causal_mask(n_query, n_key, device=device)[None, None]",
         ),
         (
+            "row-of-nothing-not-zero",
+            "return weights if plain else weights.masked_fill(~mask, 0.0)",
+            "return weights",
+        ),
+        (
             "softmax-over-queries",
-            "scores.softmax(-1, dtype=precise)",
-            "scores.softmax(-2, dtype=precise)",
+            "scores.softmax(-1)",
+            "scores.softmax(-2)",
             "03",
         ),
         (
