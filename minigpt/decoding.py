@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minigpt.hardware import require_memory
 from minigpt.model import GPT
+from minigpt.plan import cache_bytes
 from minigpt.sampling import Generators, Greedy, Sampler, draw
 
 Padding = Literal["left", "right"]
@@ -69,7 +71,10 @@ class Window:
         self.tokens, self.mask = padded(rows, padding)
         longest = self.tokens.shape[1] + max_new_tokens
         capacity = min(longest, model.config.context_length)
-        self.cache = model.new_cache(len(rows), capacity) if use_cache else None
+        self.cache = None
+        if use_cache:
+            _foresee(model, len(rows), capacity)
+            self.cache = model.new_cache(len(rows), capacity)
 
     def logits(self) -> Float[Tensor, "B V"]:
         """Of the token after each row's last; the head runs on that one row only."""
@@ -110,6 +115,22 @@ class Window:
         self.mask = None if self.mask is None else self.mask[keep]
         if self.cache is not None:
             self.cache.select(keep)
+
+
+def _foresee(model: GPT, n_rows: int, capacity: int) -> None:
+    weight = model.token_embedding.weight
+    need = cache_bytes(
+        model.config,
+        batch_size=n_rows,
+        capacity=capacity,
+        width=weight.dtype.itemsize,
+    )
+    require_memory(
+        need,
+        f"keep keys and values of {n_rows} texts of {capacity} tokens",
+        device=weight.device,
+        advice="give fewer prompts at once, or ask for fewer new tokens",
+    )
 
 
 def checked(

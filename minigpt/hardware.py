@@ -6,7 +6,8 @@
                 the T4, and float32 everywhere else
     attention   "auto": the kernel that `attention.attend` finds best
     threads     one for a model below five million weights, all cores above
-    memory      asked for before a model is loaded, so that none ends in mid-load
+    memory      asked for before a model is loaded, trained or given prompts, so that
+                nothing ends half-way
     compile     off unless asked for: it costs up to a minute, which a short run on a
                 small model never earns back
 
@@ -17,6 +18,7 @@ choice can be overridden. Peaks are the makers' dense figures, in FLOP/s.
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +50,14 @@ PEAKS: tuple[tuple[str, float, float], ...] = (
 )
 
 
+CPU = torch.device("cpu")
+
 # A smaller model's matrices give a second thread little to do but wait, and where
 # another process holds that thread's core, every step waits for it several times over.
 MANY_THREADS_FROM = 5_000_000
+
+# Seconds after which a measurement makes do with the rounds that it has.
+PATIENCE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,17 +214,38 @@ def measured_flops(
     device: torch.device, dtype: torch.dtype, *, size: int = 1024, rounds: int = 5
 ) -> float:
     """The best rate of a square matrix product, in FLOP/s."""
+    a = _numbers(size, size, device).to(dtype)
+    return 2 * size**3 / _quickest(lambda: a @ a, rounds)
+
+
+def measured_bandwidth(
+    device: torch.device, *, size: int = 2**24, rounds: int = 5
+) -> float:
+    """The best rate of copying numbers, read and written, in bytes per second.
+
+    Arithmetic on fewer than `measured_flops / measured_bandwidth` operations a byte
+    waits for memory: the two rates are the device's roofline (Williams et al. 2009).
+    """
+    source = _numbers(size, 1, device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _quickest(lambda: target.copy_(source), rounds)
+
+
+def _numbers(rows: int, columns: int, device: torch.device) -> torch.Tensor:
     # A generator of its own: measuring must not change what a run draws next.
     generator = torch.Generator(device).manual_seed(0)
-    a = torch.randn(size, size, device=device, generator=generator).to(dtype)
-    best = 0.0
-    for _ in range(rounds):
+    return torch.randn(rows, columns, device=device, generator=generator)
+
+
+def _quickest(job: Callable[[], torch.Tensor], rounds: int) -> float:
+    """Seconds of the best of some rounds; emulated formats are too slow for all."""
+    spent: list[float] = []
+    while len(spent) < rounds and sum(spent) < PATIENCE:
         start = time.perf_counter()
-        product = a @ a
         # A device works on after the call has returned; reading one number waits.
-        product[0, 0].item()
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best
+        job()[0, 0].item()
+        spent.append(time.perf_counter() - start)
+    return min(spent)
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -274,16 +302,35 @@ def _container_free(system: Path) -> int | None:
         return None
 
 
-def require_memory(n_bytes: int, purpose: str) -> None:
-    """Refuse work that would end in a machine without memory, before it starts.
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that tensors on a device can still take; None where unknown."""
+    if device.type == "cuda":
+        # torch keeps what was freed, for the next tensor.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type == "mps":
+        most = torch.mps.recommended_max_memory()
+        return most - torch.mps.current_allocated_memory()
+    return available_memory()
+
+
+def require_memory(
+    n_bytes: int,
+    purpose: str,
+    *,
+    device: torch.device = CPU,
+    advice: str = "close other programs, choose a smaller model, or load it as "
+    "torch.bfloat16, which takes half of float32",
+) -> None:
+    """Refuse work that would end in a device without memory, before it starts.
 
     Raises:
         MemoryError: more than is free.
     """
-    free = available_memory()
+    free = free_memory(device)
     if free is not None and n_bytes > free:
+        place = "" if device.type == "cpu" else f" on {device_name(device)}"
         raise MemoryError(
-            f"expected {n_bytes / 1e6:,.0f} MB of free memory to {purpose}, got "
-            f"{free / 1e6:,.0f} MB: close other programs, choose a smaller model, or "
-            f"load it as torch.bfloat16, which takes half of float32"
+            f"expected {n_bytes / 1e6:,.0f} MB of free memory{place} to {purpose}, got "
+            f"{free / 1e6:,.0f} MB: {advice}"
         )

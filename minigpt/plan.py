@@ -19,7 +19,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from minigpt.hardware import PEAKS
+import torch
+
+from minigpt.hardware import PEAKS, Hardware, device_name, free_memory
 from minigpt.model import GPTConfig
 
 Optimizer = Literal["adamw", "muon", "adafactor"]
@@ -154,6 +156,69 @@ def training_memory(
         ),
         logits=3 * 4.0 * logits,
     )
+
+
+def require_training_memory(
+    config: GPTConfig,
+    *,
+    batch_size: int,
+    hardware: Hardware,
+    optimizer: Optimizer = "adamw",
+    recompute: bool = False,
+    held: int = 0,
+) -> None:
+    """Refuse a run that would end in a device without memory, before it starts.
+
+    `held` is what of the model is on the device already.
+
+    Raises:
+        MemoryError: it would need more than is free; it says what would fit.
+    """
+
+    def needed(windows: int, optimizer: Optimizer, recompute: bool) -> float:
+        memory = training_memory(
+            config,
+            batch_size=windows,
+            half=hardware.dtype != torch.float32,
+            optimizer=optimizer,
+            recompute=recompute,
+        )
+        return memory.total - held
+
+    free = free_memory(hardware.device)
+    need = needed(batch_size, optimizer, recompute)
+    if free is None or need <= free:
+        return
+    sizes = [2**i for i in range((batch_size - 1).bit_length())]
+    # What costs nothing comes first: smaller parts; then arithmetic; then accuracy.
+    ways: list[tuple[int, Optimizer, bool]] = [
+        *((windows, optimizer, recompute) for windows in reversed(sizes)),
+        (1, optimizer, True),
+        (1, "adafactor", True),
+    ]
+    fits = next((way for way in ways if needed(*way) <= free), None)
+    raise MemoryError(
+        f"expected {size(need)} of free memory on {device_name(hardware.device)} to "
+        f"train this model, got {size(free)}: try {_way(fits, optimizer, recompute)}"
+    )
+
+
+def _way(
+    fits: tuple[int, Optimizer, bool] | None, optimizer: Optimizer, recompute: bool
+) -> str:
+    """What to change for a run to fit, in the words of its flags."""
+    if fits is None:
+        return "a smaller model, or several devices with strategy fsdp"
+    said = f"micro_batch_size {fits[0]}"
+    said += " with recompute" if fits[2] and not recompute else ""
+    return said + (f" and optimizer {fits[1]}" if fits[1] != optimizer else "")
+
+
+def cache_bytes(
+    config: GPTConfig, *, batch_size: int, capacity: int, width: int = 4
+) -> int:
+    """Bytes of the keys and values of so many positions, `width` bytes a number."""
+    return 2 * config.n_layer * batch_size * capacity * config.d_model * width
 
 
 def flops_per_token(config: GPTConfig, *, attention: bool = True) -> float:

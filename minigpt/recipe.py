@@ -10,7 +10,8 @@ from typing import Literal, get_args
 
 from torch.optim import Optimizer
 
-from minigpt.hardware import choose
+from minigpt.attention import Kernel
+from minigpt.hardware import Hardware, choose
 from minigpt.model import GPT
 from minigpt.optim import (
     SHAPES,
@@ -66,6 +67,7 @@ class TrainConfig:
         seed: of the first weights and of the batches.
         device: auto, cuda, mps or cpu.
         precision: auto, float32, bfloat16 or float16.
+        attention: kernel of every layer; auto takes the faster for each length.
         compile: compile the step with torch.compile.
         recompute: make the insides of each block again in the backward pass instead of
             keeping them: less memory, more arithmetic, the same numbers.
@@ -93,6 +95,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    attention: Kernel = "auto"
     compile: bool = False
     recompute: bool = False
 
@@ -110,6 +113,19 @@ class TrainConfig:
             raise ValueError(
                 f"schedule must be one of {', '.join(SHAPES)}, got {self.schedule!r}"
             )
+
+    def hardware(self) -> Hardware:
+        """What this run computes on.
+
+        Raises:
+            ValueError: as `choose`.
+        """
+        return choose(
+            self.device,
+            self.precision,
+            attention=self.attention,
+            compile=self.compile,
+        )
 
     def rate(self, step: int) -> float:
         """The schedule's multiplier at a step counted from 0."""
@@ -148,7 +164,7 @@ def make_optimizer(model: GPT, config: TrainConfig = DEFAULTS) -> Optimizer | To
         lr=config.learning_rate,
         betas=betas,
         weight_decay=config.weight_decay,
-        dtype=choose(config.device, config.precision).dtype,
+        dtype=config.hardware().dtype,
     )
 
 

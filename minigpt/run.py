@@ -9,6 +9,7 @@ several processes train, model and optimiser lie there in the shards of each.
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -20,9 +21,9 @@ from torch import Tensor
 
 from minigpt.alone import ALONE, Processes
 from minigpt.data import Batches, check_predictable, make_batches
-from minigpt.hardware import choose, known_peak, peak_memory
+from minigpt.hardware import peak_flops, peak_memory
 from minigpt.model import GPT
-from minigpt.plan import flops_per_token
+from minigpt.plan import flops_per_token, require_training_memory
 from minigpt.recipe import DEFAULTS, TrainConfig, make_optimizer, parts
 from minigpt.storage import (
     read_json,
@@ -87,7 +88,8 @@ class Run:
         self.model, self.config = model, config
         self.tokenizer, self.out = tokenizer, out
         self.processes = processes
-        self.hardware = choose(config.device, config.precision, compile=config.compile)
+        self.hardware = config.hardware()
+        self._foresee(train)
         self.hardware.place(model)
         processes.spread(model, config)
         self.optimizer = make_optimizer(model, config)
@@ -123,6 +125,32 @@ class Run:
     def due(self, step: int) -> bool:
         """Whether this step is followed by a validation and a save."""
         return step % self.config.eval_every == 0 or step == self.config.steps
+
+    @cached_property
+    def peak(self) -> tuple[float, bool]:
+        """FLOP/s that a device could reach, and whether that is its maker's figure."""
+        return peak_flops(self.hardware)
+
+    def _foresee(self, train: Integer[Tensor, "..."]) -> None:
+        """Refuse a run that would end in a device without memory.
+
+        What each of several processes needs, `minigpt plan` says.
+        """
+        config, shape = self.config, self.model.config
+        windows = min(config.micro_batch_size or config.batch_size, config.batch_size)
+        if train.ndim == 2:  # stories may be shorter than the context
+            windows = math.ceil(windows * train.shape[1] / shape.context_length)
+        here = self.hardware.device.type
+        weights = self.model.parameters()
+        if self.processes.size == 1:
+            require_training_memory(
+                shape,
+                batch_size=windows,
+                hardware=self.hardware,
+                optimizer=config.optimizer,
+                recompute=config.recompute,
+                held=sum(w.nbytes for w in weights if w.device.type == here),
+            )
 
     def resume(self, *, allowed: bool = True) -> None:
         """Go back to where the folder's `last/` stands, if there is one.
@@ -184,7 +212,7 @@ class Run:
     def _check(self, found: dict[str, Any]) -> None:
         """Refuse to go on from a run that was another one."""
         # These change no weight, so a run may go on under other ones.
-        free = {"device", "compile", "recompute", "eval_every", "patience"}
+        free = {"device", "attention", "compile", "recompute", "eval_every", "patience"}
         for part, mine in self.identity.items():
             theirs = found.get(part)
             if part == "data":
@@ -224,15 +252,15 @@ class Run:
         """All of the run in one JSON object: what, on what, and what came of it.
 
         `utilisation` is the share of all devices' peak that the run's arithmetic comes
-        to, 6 FLOPs a weight and token and those of attention (`plan.flops_per_token`);
-        null where no maker's figure for the device is known. `peak_memory` is that of
-        the first process.
+        to, 6 FLOPs a weight and token and those of attention (`plan.flops_per_token`).
+        Where no maker's figure is known, the peak is the rate of a large product, and
+        `peak_measured` says so. `peak_memory` is that of the first process.
         """
         rates = [record.tokens_per_second for record in self.records]
         typical = median(rates) if rates else 0.0
         arithmetic = flops_per_token(self.model.config)
-        peak = known_peak(self.hardware)
-        peak = peak and peak * self.processes.size
+        one, known = self.peak
+        peak = one * self.processes.size
         return {
             **self.identity,
             "hardware": self.hardware.describe(),
@@ -244,7 +272,8 @@ class Run:
             "tokens_per_second": typical,
             "flops_per_token": arithmetic,
             "peak_flops": peak,
-            "utilisation": arithmetic * typical / peak if peak else None,
+            "peak_measured": not known,
+            "utilisation": arithmetic * typical / peak,
             "peak_memory": peak_memory(self.hardware.device),
             "steps": self._steps(),
         }

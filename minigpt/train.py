@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from minigpt.alone import ALONE, BatchLoss, Processes
 from minigpt.data import IGNORE, Batch, check_predictable, shift
-from minigpt.hardware import Hardware, choose
+from minigpt.hardware import Hardware
 from minigpt.model import GPT
 from minigpt.optim import Together
 from minigpt.recipe import DEFAULTS, TrainConfig, make_optimizer, parts
@@ -95,7 +95,7 @@ def training_steps(
     Raises:
         Diverged: the loss or the gradient is not finite; the weights are as before.
     """
-    hardware = choose(config.device, config.precision, compile=config.compile)
+    hardware = config.hardware()
     hardware.place(model)
     if config.recompute:
         model.recompute = True

@@ -50,4 +50,94 @@ FAST: list[tuple[str, str, list[Row]]] = [
             ),
         ],
     ),
+    (
+        "hardware.py",
+        "hardware",
+        [
+            (
+                "kept-memory-forgotten",
+                "return torch.cuda.mem_get_info(device)[0] + kept",
+                "return torch.cuda.mem_get_info(device)[0]",
+            ),
+            (
+                "whole-card-counted-as-free",
+                "torch.cuda.mem_get_info(device)[0] + kept",
+                "torch.cuda.mem_get_info(device)[1] + kept",
+            ),
+            (
+                "copy-counted-once",
+                "return 2 * source.nbytes / _quickest",
+                "return source.nbytes / _quickest",
+            ),
+            (
+                "bfloat16-where-it-is-emulated",
+                "return torch.bfloat16 if major >= 8 else torch.float16",
+                "return torch.bfloat16 if major >= 7 else torch.float16",
+            ),
+            (
+                "float16-without-scaler",
+                "return self.dtype == torch.float16",
+                "return self.dtype == torch.bfloat16",
+            ),
+            (
+                "container-forgotten",
+                "return min(known) if known else None",
+                "return max(known) if known else None",
+            ),
+        ],
+    ),
+    (
+        "plan.py",
+        "plan",
+        [
+            (
+                "what-is-there-counted-again",
+                "return memory.total - held",
+                "return memory.total",
+            ),
+            (
+                "smallest-part-advised",
+                "in reversed(sizes)),",
+                "in sizes),",
+            ),
+            ("values-forgotten", "return 2 * config.n_layer", "return config.n_layer"),
+        ],
+    ),
+    (
+        "run.py",
+        "plan run",
+        [
+            (
+                "memory-not-foreseen",
+                "        self._foresee(train)\n",
+                "",
+            ),
+            (
+                "short-stories-counted-as-windows",
+                "windows * train.shape[1] / shape.context_length",
+                "windows * shape.context_length / shape.context_length",
+            ),
+            (
+                "measured-called-known",
+                '"peak_measured": not known',
+                '"peak_measured": known',
+            ),
+        ],
+    ),
+    (
+        "decoding.py",
+        "plan",
+        [
+            (
+                "cache-not-foreseen",
+                "            _foresee(model, len(rows), capacity)\n",
+                "",
+            ),
+        ],
+    ),
+    (
+        "recipe.py",
+        "train",
+        [("kernel-not-passed-on", "attention=self.attention,", 'attention="auto",')],
+    ),
 ]

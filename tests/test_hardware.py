@@ -202,3 +202,39 @@ def test_this_machine_has_memory_and_too_much_is_refused(monkeypatch):
         require_memory(6_230_000_000, "load x")
     monkeypatch.setattr("minigpt.hardware.available_memory", lambda: None)
     require_memory(10**15, "load x")
+
+
+def test_free_memory_of_a_gpu_counts_what_torch_keeps(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 16_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    gpu = torch.device("cuda")
+    assert hardware.free_memory(gpu) == 1_300
+    require_memory(1_300, "do x", device=gpu)
+    with pytest.raises(MemoryError, match=r"memory on Tesla T4 to do x, .*: go home$"):
+        require_memory(1_301, "do x", device=gpu, advice="go home")
+
+
+def test_free_memory_of_a_mac_is_what_is_recommended_less_what_is_taken(monkeypatch):
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 900)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 200)
+    assert hardware.free_memory(torch.device("mps")) == 700
+
+
+def test_a_measured_bandwidth_is_one_and_counts_reading_and_writing(monkeypatch):
+    assert 1e8 < hardware.measured_bandwidth(torch.device("cpu"), size=2**18) < 1e13
+    monkeypatch.setattr(hardware, "_quickest", lambda job, rounds: 2.0)
+    assert hardware.measured_bandwidth(torch.device("cpu"), size=100) == 2 * 400 / 2
+
+
+def test_a_slow_measurement_makes_do_with_fewer_rounds(monkeypatch):
+    calls: list[int] = []
+
+    def job() -> torch.Tensor:
+        calls.append(1)
+        return torch.zeros(1, 1)
+
+    monkeypatch.setattr(hardware, "PATIENCE", 1e-9)
+    assert hardware._quickest(job, 5) > 0
+    assert len(calls) == 1

@@ -1,24 +1,29 @@
 """The planner's three counts, each beside a run that is counted tensor by tensor."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minigpt.cli import main
 from minigpt.data import Batch
+from minigpt.generate import generate_batch
 from minigpt.hardware import choose
 from minigpt.model import GPT, GPTConfig
 from minigpt.plan import (
     GPUS,
     activation_bytes,
+    cache_bytes,
     flops_per_token,
     matrix_parameters,
     optimizer_bytes,
     plan,
+    require_training_memory,
     size,
     training_memory,
 )
 from minigpt.run import TrainConfig, make_optimizer
-from minigpt.train import next_token_loss, training_steps
+from minigpt.train import fit, next_token_loss, training_steps
 
 B, V = 2, 50
 SHAPE = GPTConfig(vocab_size=V, context_length=320, n_layer=3, n_head=4, d_model=64)
@@ -182,3 +187,77 @@ def test_the_command_line_plans_and_refuses(capsys):
     assert "3.19e+23 FLOPs for 3e+11 tokens" in said
     assert main(["plan", "--mfu", "2"]) == 2
     assert "expected an mfu" in capsys.readouterr().err
+
+
+CPU = choose("cpu", "float32")
+
+
+def with_free(monkeypatch, n_bytes: float | None) -> None:
+    monkeypatch.setattr("minigpt.plan.free_memory", lambda device: n_bytes)
+
+
+def total(windows: int, **change) -> float:
+    return training_memory(SHAPE, batch_size=windows, half=False, **change).total
+
+
+@pytest.mark.parametrize(
+    ("free", "advice"),
+    [
+        (total(7), "try micro_batch_size 4$"),
+        (total(3), "try micro_batch_size 2$"),
+        (total(1, recompute=True), "try micro_batch_size 1 with recompute$"),
+        (
+            total(1, recompute=True, optimizer="adafactor"),
+            "try micro_batch_size 1 with recompute and optimizer adafactor$",
+        ),
+        (1e6, "try a smaller model, or several devices with strategy fsdp$"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_told_the_least_that_would(
+    monkeypatch, free, advice
+):
+    with_free(monkeypatch, free)
+    needed, got = size(total(8)), size(free)
+    said = f"expected {needed} of free memory on cpu to train this model, got {got}: "
+    with pytest.raises(MemoryError, match=said + advice):
+        require_training_memory(SHAPE, batch_size=8, hardware=CPU)
+
+
+def test_a_run_that_fits_or_may_fit_is_let_through(monkeypatch):
+    for free in (total(8), None):
+        with_free(monkeypatch, free)
+        require_training_memory(SHAPE, batch_size=8, hardware=CPU)
+    # What is there already needs no room.
+    with_free(monkeypatch, total(8) - 1000)
+    require_training_memory(SHAPE, batch_size=8, hardware=CPU, held=1000)
+
+
+def test_fit_foresees_its_memory_before_the_first_step(monkeypatch):
+    tokens = torch.randint(V, (2000,))
+    with_free(monkeypatch, total(2))
+    fitting = TrainConfig(
+        steps=1, batch_size=8, device="cpu", precision="float32", optimizer="adamw"
+    )
+    said = "try micro_batch_size 2$"
+    with pytest.raises(MemoryError, match=said):
+        fit(GPT(SHAPE), tokens, tokens[:400], fitting)
+    fit(GPT(SHAPE), tokens, tokens[:400], replace(fitting, micro_batch_size=2))
+    # Stories of 21 tokens in a context of 320: eight of them are less than one window.
+    stories = torch.randint(V, (50, 21))
+    with_free(monkeypatch, total(1))
+    fit(GPT(SHAPE), stories, stories[:4], fitting)
+
+
+def test_a_cache_is_as_large_as_foreseen_and_too_large_a_one_is_refused(monkeypatch):
+    model = GPT(SHAPE)
+    cache = model.new_cache(B, 30)
+    need = cache_bytes(SHAPE, batch_size=B, capacity=30)
+    assert cache._keys.nbytes + cache._values.nbytes == need
+    prompts = [[1, 2, 3]] * B
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: need)
+    generate_batch(model, prompts, max_new_tokens=27)
+    monkeypatch.setattr("minigpt.hardware.available_memory", lambda: need - 1)
+    said = "keep keys and values of 2 texts of 30 tokens, .* give fewer prompts at once"
+    with pytest.raises(MemoryError, match=said):
+        generate_batch(model, prompts, max_new_tokens=27)
+    generate_batch(model, prompts, max_new_tokens=1, use_cache=False)

@@ -142,7 +142,7 @@ def test_before_any_validation_the_best_is_infinite_and_run_json_is_json(tmp_pat
     assert not (tmp_path / "best").exists()
 
 
-def test_utilisation_is_arithmetic_over_the_makers_peak_and_null_without_one(
+def test_utilisation_is_arithmetic_over_a_peak_that_says_whose_it_is(
     monkeypatch,
 ):
     run = a_run(None)
@@ -151,12 +151,17 @@ def test_utilisation_is_arithmetic_over_the_makers_peak_and_null_without_one(
     said = run.record()
     # The middle one of 1.1, 500 and 1,000: a first step that compiles says little.
     assert said["tokens_per_second"] == 500
-    assert (said["peak_flops"], said["utilisation"]) == (None, None)
+    assert said["peak_measured"]
+    share = 500 * said["flops_per_token"] / said["peak_flops"]
+    assert math.isclose(said["utilisation"], share)
     # Six for each weight but the positions', and 6 · layers · T · C for attention.
     arithmetic = 6 * (SMALL.n_parameters - 5 * 12) + 6 * 2 * 5 * 12
     assert said["flops_per_token"] == arithmetic
-    monkeypatch.setattr(run_module, "known_peak", lambda hardware: 1e6)
-    assert math.isclose(run.record()["utilisation"], 500 * arithmetic / 1e6)
+    monkeypatch.setattr(run_module, "peak_flops", lambda hardware: (1e6, True))
+    other = a_run(None)
+    other.records = run.records
+    assert math.isclose(other.record()["utilisation"], 500 * arithmetic / 1e6)
+    assert not other.record()["peak_measured"]
     assert said["peak_memory"] > 10_000_000
     run.records = []
     assert run.record()["tokens_per_second"] == 0

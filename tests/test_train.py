@@ -380,3 +380,11 @@ def test_a_step_waits_for_the_device_once_whatever_the_micro_batches(monkeypatch
     config = replace(CONFIG, steps=2, micro_batch_size=1, optimizer="adamw")
     list(training_steps(a_model(), windows(), config))
     assert reads == ["tolist"] * 2
+
+
+def test_the_kernel_that_is_asked_for_is_the_one_that_trains():
+    model = a_model()
+    asked = TrainConfig(**CPU, steps=1, attention="explicit")
+    assert "attention explicit" in asked.hardware().describe()
+    next(training_steps(model, windows(), asked))
+    assert {block.attention.kernel for block in model.blocks} == {"explicit"}
