@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from minigpt import adaptflags
 from minigpt.alone import Processes
 from minigpt.callbacks import Interrupt, Progress, Reading
 from minigpt.corpus import load_corpus
@@ -41,11 +42,6 @@ from minigpt.texts import names
 from minigpt.tokenizer import Tokenizer
 from minigpt.train import Diverged, fit
 from minigpt.trainflags import LOGS, SMALL, add_train
-
-LATER = {
-    "finetune": "chapter 10",
-    "predict": "chapter 10",
-}
 
 
 def build_parser() -> Parser:
@@ -75,9 +71,12 @@ def build_parser() -> Parser:
     add_export(commands.add_parser("export", help="copy a model to use elsewhere"))
     add_evaluate(commands.add_parser("evaluate", help="measure a model on a test set"))
     add_plan(commands.add_parser("plan", help="memory and time of a run, beforehand"))
-    for name, chapter in LATER.items():
-        later = commands.add_parser(name, help=f"joins with {chapter}", add_help=False)
-        later.set_defaults(run=run_later, chapter=chapter)
+    tune = commands.add_parser("finetune", help="teach a model a labelled task")
+    adaptflags.add_finetune(tune)
+    tune.set_defaults(run=run_finetune)
+    read = commands.add_parser("predict", help="say what a fine-tuned model says")
+    adaptflags.add_predict(read)
+    read.set_defaults(run=run_predict)
     return parser
 
 
@@ -341,19 +340,27 @@ def run_plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_later(arguments: argparse.Namespace) -> int:
-    """Refuse a command that is listed but not built."""
-    raise NotImplementedError(
-        f"expected a command that is built (train, generate, info, …), got "
-        f"{arguments.command}: it joins with {arguments.chapter}"
-    )
+def run_finetune(arguments: argparse.Namespace) -> int:
+    """Teach a model a labelled task, test it once, and save it."""
+    found = adaptflags.run(arguments, lambda line: print(line, flush=True))
+    print(found.report)
+    print(f"saved      {arguments.out}; report.json there holds the scores")
+    print(f'more       minigpt predict --model {arguments.out} --text "…"')
+    return 0
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """Print what a fine-tuned model says of a text, or of each row of a table."""
+    for line in adaptflags.predict(arguments):
+        print(line)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.run is not run_later:
+    if rest:
         parser.error(f"unknown flags: {' '.join(rest)}")
     try:
         return int(arguments.run(arguments))

@@ -9,7 +9,7 @@ from minigpt.adapt.finetune import finetune, finetune_seeds, judge
 from minigpt.adapt.loop import FinetuneConfig
 from minigpt.adapt.saved import load_adapted, save_adapted
 from minigpt.checkpoint import Pretrained
-from minigpt.labelled import KINDS, Example, Task
+from minigpt.labelled import KINDS, Example, Span, Task
 from minigpt.model import GPT, GPTConfig
 from minigpt.pretrained import load_pretrained
 from minigpt.story_tasks import stories_task
@@ -96,11 +96,21 @@ def test_the_report_counts_what_was_cut_and_what_moved():
     whole = replace(whole, train=[*whole.train, long], test=[*whole.test, long, long])
     report = finetune(base(), whole, replace(FAST, freeze=2)).report
     assert report.cut == {"train": (1, 41), "validation": (0, 10), "test": (2, 22)}
-    assert "test: 2 of 22 examples are longer than the context and were cut" in str(
-        report
-    )
+    said = "test: 2 of 22 examples are longer than the context and were cut on the "
+    assert f"{said}right" in str(report)
+    left = finetune(base(), whole, replace(FAST, freeze=2, cut="left")).report
+    assert f"{said}left" in str(left)
     assert report.trainable == 2 * 12 + 2 * 12  # final norm and head
     assert "also stand in train" in str(report)
+
+
+def test_spans_outside_the_context_are_counted():
+    one = task("spans")
+    far = Example("a" * 40 + " b", (Span(41, 42, one.labels[0]),))
+    whole = replace(one, test=[*one.test, far])
+    report = finetune(base(), whole, FAST).report
+    assert report.lost == {"train": 0, "validation": 0, "test": 1}
+    assert "test: 1 spans lie outside the context" in str(report)
 
 
 def test_another_tasks_labels_are_matched_by_name():

@@ -77,6 +77,7 @@ READING_ORDER: dict[str, int | None] = {
     "adapt.finetune": 10,
     "flags": 0,
     "trainflags": 0,
+    "adaptflags": 10,
     "cli": 0,
 }
 # Loaded when first needed, never by `import minigpt`.

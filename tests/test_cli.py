@@ -14,7 +14,7 @@ import torch
 
 from minigpt.callbacks import Interrupt
 from minigpt.checkpoint import load_folder, save_pretrained
-from minigpt.cli import LATER, build_parser, main
+from minigpt.cli import build_parser, main
 from minigpt.flags import attribute_help
 from minigpt.model import GPT, GPTConfig
 from minigpt.pretrained import load_pretrained
@@ -277,12 +277,6 @@ def test_a_model_that_is_not_there_or_lacks_a_tokenizer_is_one_line(tmp_path, ca
 )
 def test_a_wrong_flag_is_one_line(argv, line, capsys):
     assert line in refused(argv, capsys)
-
-
-@pytest.mark.parametrize("command", LATER)
-def test_what_is_not_built_says_so(command, capsys):
-    said = refused([command, "--data", "x"], capsys)
-    assert f"got {command}: it joins with chapter" in said
 
 
 def test_a_diverging_run_names_the_last_good_checkpoint(

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from minigpt.adapt.heads import Adapted, adapt
-from minigpt.adapt.inputs import Item
+from minigpt.adapt.inputs import Item, Side
 from minigpt.adapt.loop import (
     DEFAULTS,
     Callback,
@@ -42,7 +42,7 @@ from minigpt.adapt.metrics import (
 from minigpt.adapt.scores import Prediction, named
 from minigpt.checkpoint import Pretrained
 from minigpt.hardware import choose
-from minigpt.labelled import PARTS, Example, Task
+from minigpt.labelled import PARTS, Example, Span, Task
 
 
 class Report(NamedTuple):
@@ -53,6 +53,8 @@ class Report(NamedTuple):
     seed: int
     chosen: int  # the epoch whose weights were kept
     cut: dict[str, tuple[int, int]]  # part → examples that lost tokens, of how many
+    side: Side  # on which they lost them
+    lost: dict[str, int]  # part → spans that are not within what was kept
     scores: dict[str, Score]  # on the test part
     rows: np.ndarray  # one for each test example: `compare` takes them
     confusion: np.ndarray | None  # of classes: row said column
@@ -63,9 +65,16 @@ class Report(NamedTuple):
     def __str__(self) -> str:
         lines = [self.task]
         lines += [
-            f"{part}: {some} of {n} examples are longer than the context and were cut"
+            f"{part}: {some} of {n} examples are longer than the context and were cut "
+            f"on the {self.side}"
             for part, (some, n) in self.cut.items()
             if some
+        ]
+        lines += [
+            f"{part}: {n} spans lie outside the context: learnt as none, scored as "
+            f"missed"
+            for part, n in self.lost.items()
+            if n
         ]
         lines += [f"test {score}" for score in self.scores.values()]
         if self.calibration is not None:
@@ -202,6 +211,8 @@ def _report(
         seed=config.seed,
         chosen=max(record.epoch for record in records if record.best),
         cut={p: (sum(i.cut > 0 for i in some), len(some)) for p, some in parts.items()},
+        side=config.cut,
+        lost={p: _lost(getattr(task, p), some) for p, some in parts.items()},
         scores=judged.scores,
         rows=judged.rows,
         confusion=confusion(judged.rows, len(task.labels)) if classes else None,
@@ -213,6 +224,16 @@ def _report(
         trainable=sum(p.numel() for p in adapted.parameters() if p.requires_grad),
         seconds=time.perf_counter() - start,
     )
+
+
+def _lost(examples: Sequence[Example], items: Sequence[Item]) -> int:
+    lost = 0
+    for example, item in zip(examples, items, strict=True):
+        if isinstance(example.label, tuple) and isinstance(item.target, tuple):
+            due = sum(isinstance(one, Span) for one in example.label)
+            none = (len(item.places),) * 2
+            lost += due - sum(place != none for place in item.target) if due else 0
+    return lost
 
 
 def finetune_seeds(

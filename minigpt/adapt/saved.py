@@ -37,8 +37,8 @@ PROBLEMS = {
 CHOICES = {"kind": KINDS, "cut": get_args(Side), "read": get_args(Read)}
 
 
-def save_adapted(adapted: Adapted, path: str | Path) -> None:
-    """Write decoder, tokenizer, layout and head into a folder, in place of an old one.
+def place_for(path: str | Path) -> Path:
+    """A folder that `save_adapted` may write: ask before hours of training.
 
     Raises:
         ValueError: there is another kind of folder at that place.
@@ -49,6 +49,16 @@ def save_adapted(adapted: Adapted, path: str | Path) -> None:
             f"expected a new folder or that of an adapted model, got {path}: choose "
             f"another"
         )
+    return folder
+
+
+def save_adapted(adapted: Adapted, path: str | Path) -> None:
+    """Write decoder, tokenizer, layout and head into a folder, in place of an old one.
+
+    Raises:
+        ValueError: there is another kind of folder at that place.
+    """
+    folder = place_for(path)
     layout = asdict(adapted.layout) | {"marks": adapted.layout.marks._asdict()}
     with replacing_folder(folder) as new:
         save_pretrained(adapted.model, adapted.tokenizer, new, format="minigpt")
