@@ -248,9 +248,57 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
                 "own = list(range(len(task.labels)))",
             ),
             (
+                "spans-out-of-reach-not-counted",
+                "            lost += due - sum(",
+                "            lost += 0 * sum(",
+            ),
+            (
+                "the-other-side-said",
+                "        side=config.cut,\n",
+                '        side="right",\n',
+            ),
+            (
                 "dropout-from-anywhere",
                 "        torch.manual_seed(config.seed)\n",
                 "",
+            ),
+        ],
+    ),
+    (
+        "adaptflags.py",
+        "adaptflags",
+        [
+            (
+                "trained-before-the-folder-is-looked-at",
+                "    place_for(arguments.out)\n",
+                "",
+            ),
+            (
+                "labels-by-their-place-in-the-table",
+                "return example._replace(label=named([str(label)], layout)[0])",
+                "return example._replace(label=0)",
+            ),
+            (
+                "empty-rows-read",
+                "    if not text.strip():\n",
+                "    if text is None:\n",
+            ),
+            (
+                "cut-in-silence",
+                "    if cut:\n        yield (",
+                "    if cut < 0:\n        yield (",
+            ),
+            (
+                "a-row-dropped",
+                "            p = sure(one)\n",
+                "            p = sure(one)\n"
+                "            if one is said[0]:\n"
+                "                continue\n",
+            ),
+            (
+                "any-kind-for-a-known-task",
+                "    if kind not in (None, task.kind):\n",
+                "    if kind is ...:\n",
             ),
         ],
     ),

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from minigpt import adaptflags
 from minigpt.adapt.saved import load_adapted
 from minigpt.checkpoint import save_pretrained
 from minigpt.cli import main
 from minigpt.model import GPT
 from minigpt.tokenizer import CharTokenizer
-from tests.adapting import LETTERS, SMALL
+from tests.adapting import LETTERS, SMALL, task
 from tests.test_cli import refused
 
 RUN = (
@@ -176,7 +177,15 @@ def test_another_folder_is_not_written_over_and_nothing_is_trained(
     assert (tmp_path / "m" / "thesis.txt").is_file()
 
 
-def test_a_known_task_has_its_kind(base, tmp_path, capsys):
+def test_a_known_task_has_its_kind(base, tmp_path, capsys, monkeypatch):
+    true_load = adaptflags.load_task
+    monkeypatch.setattr(
+        adaptflags,
+        "load_task",
+        lambda name, **given: (
+            task("spans") if name == "stories-spans" else true_load(name, **given)
+        ),
+    )
     argv = finetune_of(base, "stories-spans", tmp_path / "m", "--task", "tags")
     said = refused(argv, capsys)
     assert "expected --task spans for stories-spans, got tags" in said
