@@ -90,7 +90,8 @@ PLANS = (
     Plan(task="movie-polarity", few=750, epochs=2, floor=(0.772, WHOLE)),
     Plan(task="sentfin-headlines", few=700, epochs=2),
     Plan(task="restaurant8k-spans", train=2000, epochs=3),
-    Plan(task="banking77", epochs=2, floor=(0.836, WHOLE)),
+    Plan(task="banking77", few=20, epochs=4),
+    Plan(task="subjectivity", few=750, epochs=2, floor=(0.931, WHOLE)),
     Plan(
         task="snli-small",
         few=700,
@@ -98,9 +99,8 @@ PLANS = (
         epochs=2,
         floor=(0.582, f"{FLOOR} of the hypothesis alone, all training examples"),
     ),
-    Plan(task="subjectivity", few=750, epochs=2, floor=(0.931, WHOLE)),
-    Plan(task="banking77", few=20, epochs=4),
     Plan(task="banking77", few=50, epochs=3),
+    Plan(task="banking77", epochs=2, floor=(0.836, WHOLE)),
     Plan(task="xquad-en", epochs=1),
 )
 
