@@ -37,6 +37,7 @@ from minigpt.pretrained import (
     summarize,
 )
 from minigpt.questions import TEST_SETS
+from minigpt.recipe import foresee
 from minigpt.run import StepRecord, TrainConfig
 from minigpt.texts import names
 from minigpt.tokenizer import Tokenizer
@@ -182,10 +183,12 @@ def _train(
         if arguments.preset
         else GPTConfig(**{**SMALL, **shape})
     )
+    hardware = config.hardware()
+    if processes.size == 1:
+        foresee(model_config, config, corpus.train)
     torch.manual_seed(config.seed)
     model = GPT(model_config)
     torch.set_num_threads(cpu_threads(model_config.n_parameters))
-    hardware = choose(config.device, config.precision, compile=config.compile)
     chosen = (
         f"text       {corpus}",
         f"           {corpus.overlap}",

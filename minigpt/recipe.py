@@ -4,15 +4,18 @@ One frozen object holds all that a run's numbers depend on besides model and tex
 checked when it is made, saved with the run, and compared when the run goes on.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from jaxtyping import Integer
+from torch import Tensor
 from torch.optim import Optimizer
 
 from minigpt.attention import Kernel
 from minigpt.hardware import Hardware, choose
-from minigpt.model import GPT
+from minigpt.model import GPT, GPTConfig
 from minigpt.optim import (
     SHAPES,
     Shape,
@@ -22,6 +25,7 @@ from minigpt.optim import (
     muon_and_adamw,
     rate,
 )
+from minigpt.plan import require_training_memory
 
 Method = Literal["muon", "adamw", "adafactor"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -140,6 +144,34 @@ class TrainConfig:
 
 
 DEFAULTS = TrainConfig()
+
+
+def foresee(
+    shape: GPTConfig,
+    config: TrainConfig,
+    train: Integer[Tensor, "..."],
+    *,
+    held: int = 0,
+) -> None:
+    """Refuse a run that would end in a device without memory, before it starts.
+
+    It counts one process, less the bytes that are `held` on the device already; what
+    each of several needs, `minigpt plan` says.
+
+    Raises:
+        MemoryError: more than is free; it says what would fit.
+    """
+    windows = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    if train.ndim == 2:  # stories may be shorter than the context
+        windows = math.ceil(windows * train.shape[1] / shape.context_length)
+    require_training_memory(
+        shape,
+        batch_size=windows,
+        hardware=config.hardware(),
+        optimizer=config.optimizer,
+        recompute=config.recompute,
+        held=held,
+    )
 
 
 def make_optimizer(model: GPT, config: TrainConfig = DEFAULTS) -> Optimizer | Together:

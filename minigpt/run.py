@@ -23,8 +23,8 @@ from minigpt.alone import ALONE, Processes
 from minigpt.data import Batches, check_predictable, make_batches
 from minigpt.hardware import peak_flops, peak_memory
 from minigpt.model import GPT
-from minigpt.plan import flops_per_token, require_training_memory
-from minigpt.recipe import DEFAULTS, TrainConfig, make_optimizer, parts
+from minigpt.plan import flops_per_token
+from minigpt.recipe import DEFAULTS, TrainConfig, foresee, make_optimizer, parts
 from minigpt.storage import (
     read_json,
     read_tensors,
@@ -89,7 +89,10 @@ class Run:
         self.tokenizer, self.out = tokenizer, out
         self.processes = processes
         self.hardware = config.hardware()
-        self._foresee(train)
+        if processes.size == 1:
+            here = self.hardware.device.type
+            held = [w.nbytes for w in model.parameters() if w.device.type == here]
+            foresee(model.config, config, train, held=sum(held))
         self.hardware.place(model)
         processes.spread(model, config)
         self.optimizer = make_optimizer(model, config)
@@ -130,27 +133,6 @@ class Run:
     def peak(self) -> tuple[float, bool]:
         """FLOP/s that a device could reach, and whether that is its maker's figure."""
         return peak_flops(self.hardware)
-
-    def _foresee(self, train: Integer[Tensor, "..."]) -> None:
-        """Refuse a run that would end in a device without memory.
-
-        What each of several processes needs, `minigpt plan` says.
-        """
-        config, shape = self.config, self.model.config
-        windows = min(config.micro_batch_size or config.batch_size, config.batch_size)
-        if train.ndim == 2:  # stories may be shorter than the context
-            windows = math.ceil(windows * train.shape[1] / shape.context_length)
-        here = self.hardware.device.type
-        weights = self.model.parameters()
-        if self.processes.size == 1:
-            require_training_memory(
-                shape,
-                batch_size=windows,
-                hardware=self.hardware,
-                optimizer=config.optimizer,
-                recompute=config.recompute,
-                held=sum(w.nbytes for w in weights if w.device.type == here),
-            )
 
     def resume(self, *, allowed: bool = True) -> None:
         """Go back to where the folder's `last/` stands, if there is one.

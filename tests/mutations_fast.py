@@ -109,13 +109,8 @@ FAST: list[tuple[str, str, list[Row]]] = [
         [
             (
                 "memory-not-foreseen",
-                "        self._foresee(train)\n",
-                "",
-            ),
-            (
-                "short-stories-counted-as-windows",
-                "windows * train.shape[1] / shape.context_length",
-                "windows * shape.context_length / shape.context_length",
+                "foresee(model.config, config, train, held=sum(held))",
+                "pass",
             ),
             (
                 "measured-called-known",
@@ -137,7 +132,25 @@ FAST: list[tuple[str, str, list[Row]]] = [
     ),
     (
         "recipe.py",
-        "train",
-        [("kernel-not-passed-on", "attention=self.attention,", 'attention="auto",')],
+        "plan train",
+        [
+            (
+                "short-stories-counted-as-windows",
+                "windows * train.shape[1] / shape.context_length",
+                "windows * shape.context_length / shape.context_length",
+            ),
+            ("kernel-not-passed-on", "attention=self.attention,", 'attention="auto",'),
+        ],
+    ),
+    (
+        "cli.py",
+        "cli",
+        [
+            (
+                "model-made-before-its-memory-is-foreseen",
+                "foresee(model_config, config, corpus.train)",
+                "pass",
+            ),
+        ],
     ),
 ]

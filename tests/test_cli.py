@@ -331,3 +331,19 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_the_command_goes_on(text, tmp_path
     assert 50 <= steps < 600
     assert main(argv[3:]) == 0
     assert len(json.loads((out / "run.json").read_text())["steps"]) == 600
+
+
+def test_a_run_that_cannot_fit_is_one_line_before_its_model_is_made(
+    text, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("minigpt.plan.free_memory", lambda device: 1_000)
+    monkeypatch.setattr("minigpt.cli.GPT", lambda config: pytest.fail("made"))
+    argv = ["train", "--data", str(text), "--out", str(tmp_path / "run"), *TINY]
+    said = refused(argv, capsys)
+    assert "of free memory on cpu to train this model, got 1 kB: try a smaller" in said
+
+
+def test_the_kernel_that_is_asked_for_is_said(text, tmp_path, capsys):
+    argv = ["train", "--data", str(text), "--out", str(tmp_path / "run"), *TINY]
+    assert main([*argv, "--attention", "explicit"]) == 0
+    assert "attention explicit" in capsys.readouterr().out
