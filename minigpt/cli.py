@@ -25,7 +25,7 @@ from minigpt.evaluate import TASKS, evaluate
 from minigpt.flags import Parser, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
 from minigpt.group import running
-from minigpt.hardware import DTYPES, choose, cpu_threads
+from minigpt.hardware import DTYPES, choose, cpu_threads, roofline
 from minigpt.model import GPT, GPTConfig
 from minigpt.plan import GPUS, plan
 from minigpt.pretrained import (
@@ -298,6 +298,7 @@ def run_info(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         print(f"torch      {torch.__version__}")
         print(f"hardware   {choose().describe()}")
+        print(f"roofline   {roofline(choose())}")
         print(f"texts      {', '.join(names())}")
         print(f"models     {', '.join(shipped())}")
         return 0

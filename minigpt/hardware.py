@@ -231,6 +231,17 @@ def measured_bandwidth(
     return 2 * source.nbytes / _quickest(lambda: target.copy_(source), rounds)
 
 
+def roofline(hardware: Hardware) -> str:
+    """One line: the two rates that bound every computation here, and whose they are."""
+    flops, known = peak_flops(hardware)
+    bandwidth = measured_bandwidth(hardware.device)
+    return (
+        f"{flops / 1e9:,.0f} GFLOP/s ({'its maker' if known else 'measured'}), "
+        f"{bandwidth / 1e9:,.0f} GB/s (measured): fewer than {flops / bandwidth:,.0f} "
+        f"operations a byte wait for memory"
+    )
+
+
 def _numbers(rows: int, columns: int, device: torch.device) -> torch.Tensor:
     # A generator of its own: measuring must not change what a run draws next.
     generator = torch.Generator(device).manual_seed(0)

@@ -199,7 +199,8 @@ def require_training_memory(
     fits = next((way for way in ways if needed(*way) <= free), None)
     raise MemoryError(
         f"expected {size(need)} of free memory on {device_name(hardware.device)} to "
-        f"train this model, got {size(float(free))}: try {_way(fits, optimizer, recompute)}"
+        f"train this model, got {size(float(free))}: "
+        f"try {_way(fits, optimizer, recompute)}"
     )
 
 

@@ -80,6 +80,11 @@ FAST: list[tuple[str, str, list[Row]]] = [
                 "return self.dtype == torch.bfloat16",
             ),
             (
+                "measured-rate-called-the-makers",
+                "('its maker' if known else 'measured')",
+                "('its maker' if flops else 'measured')",
+            ),
+            (
                 "container-forgotten",
                 "return min(known) if known else None",
                 "return max(known) if known else None",

@@ -238,3 +238,12 @@ def test_a_slow_measurement_makes_do_with_fewer_rounds(monkeypatch):
     monkeypatch.setattr(hardware, "PATIENCE", 1e-9)
     assert hardware._quickest(job, 5) > 0
     assert len(calls) == 1
+
+
+def test_a_roofline_says_both_rates_and_whose_they_are(monkeypatch):
+    monkeypatch.setattr(hardware, "measured_bandwidth", lambda device: 20e9)
+    monkeypatch.setattr(hardware, "measured_flops", lambda device, dtype: 100e9)
+    said = "100 GFLOP/s (measured), 20 GB/s (measured): fewer than 5 operations a byte"
+    assert hardware.roofline(choose("cpu", "float32")).startswith(said)
+    pretend_cuda(monkeypatch, "Tesla T4", (7, 5))
+    assert hardware.roofline(choose()).startswith("65,000 GFLOP/s (its maker), 20 GB/s")
