@@ -79,7 +79,9 @@ class Plan:
     @property
     def name(self) -> str:
         """What the row is called."""
-        return f"{self.task}, {f'{self.few} per class' if self.few else 'full'}"
+        if self.few:
+            return f"{self.task}, {self.few} per class"
+        return f"{self.task}, {f'{self.train} examples' if self.train else 'full'}"
 
 
 TUNED = Plan(task="banking77", few=10, epochs=6)
@@ -258,6 +260,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "metric": next(iter(METRICS[task.kind])),
         "labels": len(task.labels),
         "train": len(task.train),
+        "of": len(load_task(plan.task).train),
         "validation": len(task.validation),
         "test": len(task.test),
         "epochs": plan.epochs,

@@ -34,6 +34,11 @@ def test_every_set_has_a_row_and_a_row_that_was_not_run_says_so():
 
 
 @pytest.mark.parametrize("name", ROWS)
+def test_a_row_that_takes_all_examples_is_called_full(name):
+    assert (ROWS[name]["train"] == ROWS[name]["of"]) == name.endswith(", full")
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_each_figure_has_n_seeds_and_an_interval(name):
     row = ROWS[name]
     for system, held in row["systems"].items():
