@@ -82,3 +82,11 @@ def test_pretraining_beats_the_same_network_drawn_at_random_with_few_examples():
     base, random = row["systems"][BASE], row["systems"][RANDOM]
     assert base["low"] > random["high"]
     assert base["seeds"] == random["seeds"] == len(RECORD["seeds"]) >= 3
+
+
+def test_an_example_costs_at_most_three_fifths_of_what_trainer_takes():
+    speed = RECORD["speed"]
+    assert speed["rounds"] >= 6
+    for peer, ratio in speed["ratio"].items():
+        low, high = speed["interval"][peer]
+        assert low <= ratio <= high <= 0.6
