@@ -1,5 +1,6 @@
 """The book: its sources, and (stage `site`) the files that rendering made of them."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from tools import check_notebooks, check_numbers, check_site, extra, stages
 
@@ -105,14 +107,28 @@ def test_figures_are_numbered_by_chapter() -> None:
     numbers = {
         "notebooks/03_attention": {"figure": {"fig-a": (1,), "fig-b": (2,)}},
         "notebooks/00_one_page": {"figure": {"fig-c": (3,)}},
+        "notebooks/appendix_b_pytorch": {"figure": {"fig-e": (5,)}},
         "book/index": {"figure": {"fig-d": (4,)}},
     }
     chapter_numbers.renumber(numbers)
     assert numbers == {
         "notebooks/03_attention": {"figure": {"fig-a": (3, 1), "fig-b": (3, 2)}},
         "notebooks/00_one_page": {"figure": {"fig-c": (0, 1)}},
+        "notebooks/appendix_b_pytorch": {"figure": {"fig-e": ("B", 1)}},
         "book/index": {"figure": {"fig-d": (4,)}},
     }
+
+
+def test_appendices_are_lettered_in_their_order() -> None:
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    pages = next(p for p in contents["parts"] if p["caption"] == "Appendices")
+    letters = []
+    for entry in pages["chapters"]:
+        path = next(ROOT.glob(f"{entry['file']}.*"))
+        title = re.search(r"# ([A-Z]) · \w", path.read_text("utf-8"))
+        assert title is not None, f"{entry['file']}: expected a title like '# A · …'"
+        letters.append(title[1])
+    assert letters == sorted(set(letters))
 
 
 def test_an_indented_block_of_a_docstring_is_shown_as_it_stands() -> None:

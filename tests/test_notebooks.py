@@ -11,7 +11,15 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import check_notebooks, check_numbers, compared, execute, notebook, stages
+from tools import (
+    check_notebooks,
+    check_numbers,
+    compared,
+    execute,
+    mutants,
+    notebook,
+    stages,
+)
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -64,9 +72,9 @@ def save(content: Any, path: Path) -> Path:
     return path
 
 
-def complaints_about(content: Any, tmp_path: Path) -> list[str]:
+def complaints_about(content: Any, tmp_path: Path, stem: str = "03_x") -> list[str]:
     """The complaints, with the notebook's own execution counts."""
-    path = save(content, tmp_path / "03_x.ipynb")
+    path = save(content, tmp_path / f"{stem}.ipynb")
     clean = json.loads(path.read_text("utf-8"))
     for old, new in zip(content.cells, clean["cells"], strict=True):
         if old.cell_type == "code":
@@ -140,6 +148,43 @@ def test_budgets_are_held_from_both_sides(tmp_path: Path) -> None:
     found = "\n".join(complaints_about(content, tmp_path))
     assert "2 code cells, expected 25" in found
     assert "1 asserts, expected" in found
+
+
+def test_an_appendix_may_have_a_budget_of_its_own(tmp_path: Path) -> None:
+    content = good()
+    content.cells[0].source = "word " * 4800
+    assert complaints_about(content, tmp_path, "appendix_c_article") == []
+    assert len(complaints_about(content, tmp_path, "appendix_b_pytorch")) == 1
+
+
+def test_a_notebook_is_found_by_its_number_or_its_letter(tmp_path: Path) -> None:
+    stems = ("03_attention", "10_classify", "appendix_b_pytorch", "appendix_c_article")
+    for stem in stems:
+        save(good(), tmp_path / f"{stem}.ipynb")
+
+    def found(*names: str) -> list[str]:
+        return [path.stem for path in execute.find(list(names), tmp_path)]
+
+    assert found() == list(stems)
+    assert found("03") == ["03_attention"]
+    assert found("B") == ["appendix_b_pytorch"]
+    assert found("10", "C") == ["10_classify", "appendix_c_article"]
+    assert found("appendix") == ["appendix_b_pytorch", "appendix_c_article"]
+    for name in ("D", "12"):
+        with pytest.raises(SystemExit, match=f"like 03 or B, got .*{name}"):
+            found(name)
+    assert [execute.mark(stem) for stem in stems] == ["03", "10", "B", "C"]
+    assert execute.mark("draft") is None
+
+
+def test_a_fault_names_its_chapter_by_number_or_letter(tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    path = save(good(), tmp_path / "notebooks" / "appendix_c_article.ipynb")
+    command = mutants.chapter_command("C", tmp_path)
+    assert command is not None
+    assert str(path.relative_to(tmp_path)) in command
+    assert mutants.chapter_command("", tmp_path) is None
+    assert mutants.chapter_command("12", tmp_path) is None
 
 
 def test_three_code_cells_in_a_row_are_red(tmp_path: Path) -> None:

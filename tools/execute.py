@@ -2,6 +2,7 @@
 
     python tools/execute.py             every notebook (`make execute`)
     python tools/execute.py 03 05       the notebooks whose names start so
+    python tools/execute.py B           appendix B
     python tools/execute.py --check     run nothing; fail where a notebook has noise
 
 The kernel starts in notebooks/, as a reader's and as the test's does, at the small
@@ -37,12 +38,22 @@ SLOW_CELL = 2.0  # seconds from which a cell is named
 SLOW_NOTEBOOK = 60.0  # the budget of one notebook
 
 
+def mark(stem: str) -> str | None:
+    """What a notebook goes by: 03 of 03_attention, B of appendix_b_pytorch."""
+    found = re.match(r"(\d\d)_|appendix_([a-z])_", stem)
+    return (found[1] or found[2].upper()) if found else None
+
+
 def find(names: list[str], folder: Path = NOTEBOOKS) -> list[Path]:
-    """Notebooks whose file names start with one of `names`; all without names."""
+    """Notebooks that go by one of `names` or whose file names start so; else all."""
     every = sorted(folder.glob("*.ipynb"))
-    chosen = [p for p in every if not names or p.name.startswith(tuple(names))]
+    chosen = [
+        path
+        for path in every
+        if not names or path.name.startswith(tuple(names)) or mark(path.stem) in names
+    ]
     if names and not chosen:
-        raise SystemExit(f"expected names like 03, got {names}: none starts so")
+        raise SystemExit(f"expected names like 03 or B, got {names}: none goes by that")
     return chosen
 
 
@@ -176,7 +187,7 @@ def execute(path: Path) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--check", action="store_true", help="run nothing, find noise")
-    parser.add_argument("names", nargs="*", help="how the files' names start, say 03")
+    parser.add_argument("names", nargs="*", help="say 03, or B")
     arguments = parser.parse_args()
     paths = find(arguments.names)
     if arguments.check:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.mutations import MUTATIONS, Mutation  # noqa: E402
+from tools.execute import find, mark  # noqa: E402
 from tools.stages import NBVAL, PYTEST  # noqa: E402
 
 COPIED = ("minigpt", "tests", "tools", "notebooks", "examples", "results", "book")
@@ -105,8 +106,8 @@ def unit_command(names: Sequence[str]) -> list[str]:
 
 def chapter_command(chapter: str, folder: Path) -> list[str] | None:
     """nbval on one notebook, in one process; None where it is not there."""
-    found = sorted((folder / "notebooks").glob(f"{chapter}_*.ipynb"))
-    if not chapter or not found:
+    found = [p for p in find([], folder / "notebooks") if mark(p.stem) == chapter]
+    if not found:
         return None
     command = [part for part in NBVAL if part not in ("-n", "2", "--dist", "loadscope")]
     command[command.index("notebooks")] = str(found[0].relative_to(folder))

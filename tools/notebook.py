@@ -17,15 +17,18 @@ import jupytext
 import nbformat
 from jupytext.combine import combine_inputs_with_outputs
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools.execute import find
+
 FORMATS = {".md": "md:myst", ".py": "py:percent"}
 
 
 def resolve(name: str) -> Path:
-    """A path to a notebook, or the one whose file name starts with `name`."""
+    """A path to a notebook, or the one that `name` finds, like 03 or B."""
     if name.endswith(".ipynb"):
         return Path(name)
-    found = sorted(NOTEBOOKS.glob(f"{name}*.ipynb"))
+    found = find([name])
     if len(found) != 1:
         raise SystemExit(f"expected the start of one notebook's name, got {name!r}")
     return found[0]

@@ -1,4 +1,5 @@
-"""Figures, equations and exercises are numbered by chapter: the first of 03_… is 3.1.
+"""Figures, equations and exercises are numbered by chapter: the first of 03_… is 3.1,
+the first of appendix_c_… is C.1.
 
 Sphinx counts chapters from 1 in the order of the table of contents, ours begin at 0 and
 leave gaps for chapters to come; so the table is unnumbered and this file renumbers.
@@ -9,18 +10,19 @@ import re
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-Numbers = dict[str, dict[str, dict[str, tuple[int, ...]]]]
+Numbers = dict[str, dict[str, dict[str, tuple[int | str, ...]]]]
 
 
 def renumber(numbers: Numbers) -> None:
-    """Give each page's items its chapter's number and a count from 1, in place."""
+    """Give each page's items its chapter's number or letter, and a count from 1."""
     for page, kinds in numbers.items():
-        chapter = re.search(r"/(\d\d)_", page)
-        if chapter is None:
+        found = re.search(r"/(?:(\d\d)|appendix_([a-z]))_", page)
+        if found is None:
             continue
+        chapter = int(found[1]) if found[1] else found[2].upper()
         for items in kinds.values():
             for count, name in enumerate(items, 1):
-                items[name] = (int(chapter[1]), count)
+                items[name] = (chapter, count)
 
 
 def after_numbering(app: Sphinx, env: BuildEnvironment) -> list[str]:
