@@ -1,4 +1,4 @@
-"""`minigpt`, but process number VICTIM kills itself after a save; for `test_trainflags`.
+"""`minigpt`, but process VICTIM kills itself after a save; for `test_trainflags`.
 
 torchrun --nproc-per-node 2 tests/doomed.py VICTIM train --out RUN …
 """
