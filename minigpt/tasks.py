@@ -1,8 +1,8 @@
 """Chapter 10. Tasks: found by name or by path, checked, and split once.
 
-`load_task` knows tasks drawn from the stories, real ones by name (looked for below the
-folder that MINIGPT_DATA names, then on the Hugging Face hub), and the reader's own
-tables and rows.
+`load_task` knows tasks drawn from the stories, sets that were written for this book
+(`EMBEDDED`), real ones by name (looked for below the folder that MINIGPT_DATA names,
+then on the Hugging Face hub), and the reader's own tables and rows.
 """
 
 import os
@@ -16,6 +16,13 @@ from minigpt.published import SOURCES, Source
 from minigpt.rows import Row, read_rows, to_examples, with_names
 from minigpt.splits import make_task
 from minigpt.story_tasks import MAKERS, stories_task
+from minigpt.texts import ASSETS
+
+# Written for this book; each is a table assets/<name>.csv with columns text and label.
+EMBEDDED = ("shop-messages", "headlines")
+# How much of a set is validation, and how much test. An embedded one has some hundred
+# rows, of which a tenth would leave its intervals wide.
+HELD_OUT, HELD_OUT_EMBEDDED = 0.1, 0.2
 
 # What others call the parts.
 ALIASES = {"dev": "validation", "valid": "validation", "val": "validation"}
@@ -23,11 +30,15 @@ ALIASES = {"dev": "validation", "valid": "validation", "val": "validation"}
 
 def task_names() -> tuple[str, ...]:
     """Every name that `load_task` knows; "stories-spans-3" turns the dial to 3."""
-    return (*(f"stories-{kind}" for kind in MAKERS), *SOURCES)
+    return (*(f"stories-{kind}" for kind in MAKERS), *EMBEDDED, *SOURCES)
 
 
 def load_task(
-    source: Any, *, kind: Kind | None = None, held_out: float = 0.1, seed: int = 0
+    source: Any,
+    *,
+    kind: Kind | None = None,
+    held_out: float | None = None,
+    seed: int = 0,
 ) -> Task:
     """A labelled task by name, by path, or from rows.
 
@@ -38,7 +49,9 @@ def load_task(
         source: a name, a .csv, .tsv, .jsonl or .json file, or rows.
         kind: what the labels are, where the columns do not say it (1 to 5 stars are
             classes unless kind="number").
-        held_out: how much is validation and test where no part is published.
+        held_out: how much is validation, and how much test, where no part is
+            published; None: a fifth each of "shop-messages" and "headlines" (three
+            fifths train), a tenth of any other.
         seed: draws those parts.
 
     Raises:
@@ -46,13 +59,18 @@ def load_task(
         ValueError: something is wrong with a row, a label or a part.
     """
     drawn = re.fullmatch(rf"stories-({'|'.join(MAKERS)})(?:-([1-3]))?", str(source))
-    known = isinstance(source, (str, Path)) and (drawn or str(source) in SOURCES)
+    known = isinstance(source, (str, Path)) and (str(source) in task_names() or drawn)
+    embedded = known and str(source) in EMBEDDED
+    if held_out is None:
+        held_out = HELD_OUT_EMBEDDED if embedded else HELD_OUT
     if known and kind is not None:
         raise ValueError(
             f"expected no kind for {str(source)!r}, got {kind!r}: its kind is known"
         )
     if known and drawn:
         return stories_task(drawn[1], seed=seed, difficulty=int(drawn[2] or 1))
+    if embedded:
+        return _embedded(str(source), held_out, seed)
     if known:
         return _named(str(source), SOURCES[str(source)], held_out, seed)
     name = "the rows"
@@ -83,6 +101,12 @@ def _from_path(path: Path) -> list[Row]:
         f"expected a file or one of {', '.join(task_names())}, got {str(path)!r}: "
         f"check the path, or choose a name from the list"
     )
+
+
+def _embedded(name: str, held_out: float, seed: int) -> Task:
+    kind, rows = to_examples(read_rows(ASSETS / f"{name}.csv"), name)
+    note = f"written for this book; {held_out:.0%} are validation, as many test"
+    return make_task(name, kind, {"all": rows}, held_out=held_out, seed=seed, note=note)
 
 
 def _named(name: str, source: Source, held_out: float, seed: int) -> Task:

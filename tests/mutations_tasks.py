@@ -91,6 +91,11 @@ TASKS: list[tuple[str, str, list[tuple[str, str, str]]]] = [
                 "if local is not None and source.files and local.is_dir():",
                 "if local is not None and source.files and not source.hub:",
             ),
+            (
+                "a-tenth-of-a-small-set-is-held-out",
+                "held_out = HELD_OUT_EMBEDDED if embedded else HELD_OUT",
+                "held_out = HELD_OUT",
+            ),
         ],
     ),
     (

@@ -7,7 +7,7 @@ import pytest
 
 from minigpt import load_task
 from minigpt.labelled import Example
-from minigpt.tasks import task_names
+from minigpt.tasks import EMBEDDED, task_names
 
 
 @pytest.fixture
@@ -177,6 +177,33 @@ def test_a_hidden_label_is_left_out_and_counted(no_data, hub):
     assert task.labels[task.train[0].label] == "entailment"
 
 
+@pytest.fixture
+def own_sets(tmp_path, monkeypatch):
+    """Embedded sets of known size, whatever the real ones hold."""
+    monkeypatch.setattr("minigpt.tasks.ASSETS", tmp_path)
+    for name in EMBEDDED:
+        lines = "".join(f"{text},{label}\n" for text, label in ROWS)
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + lines)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_set_of_this_book_needs_no_network_and_keeps_two_fifths_back(
+    name, no_data, hub, own_sets
+):
+    task = load_task(name)
+    assert (task.name, task.kind) == (name, "classes")
+    assert task.counts() == {"refund": (12, 4, 4), "where": (24, 8, 8)}
+    assert task.note == (
+        "written for this book; 20% are validation, as many test; no published split: "
+        "cut by hash of the text, seed 0"
+    )
+    assert name in task_names()
+    assert load_task(name) == task
+    assert load_task(name, seed=1).test != task.test
+    assert load_task(name, held_out=0.1).counts()["where"] == (32, 4, 4)
+    assert hub[1] == []
+
+
 def test_an_unknown_name_lists_the_known_ones():
     every = ", ".join(task_names())
     with pytest.raises(FileNotFoundError, match=re.escape(f"one of {every}, got 'x'")):
@@ -231,6 +258,8 @@ def test_a_table_that_teaches_nothing_is_said(tmp_path, content, match):
 def test_other_mistakes_are_one_sentence():
     with pytest.raises(ValueError, match="no kind for 'sst2', got 'number': its kind"):
         load_task("sst2", kind="number")
+    with pytest.raises(ValueError, match="no kind for 'shop-messages', got 'number'"):
+        load_task("shop-messages", kind="number")
     with pytest.raises(ValueError, match="expected rows in the rows, got no part"):
         load_task({})
     with pytest.raises(
