@@ -175,6 +175,10 @@ class PreallocatedKVCache:
     """Keys and values of every layer, written in place into memory taken once.
 
     For inference: what it returns carries no gradient to the keys and values written.
+
+    Attributes:
+        keys: of shape (n_layer, B, H, capacity, D).
+        values: likewise.
     """
 
     def __init__(
@@ -190,8 +194,8 @@ class PreallocatedKVCache:
     ) -> None:
         shape = (n_layer, batch_size, n_head, capacity, head_dim)
         # Zeros, so that no stray NaN in unused memory can ever reach a product.
-        self._keys = torch.zeros(shape, dtype=dtype, device=device)
-        self._values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
         self._lengths = [0] * n_layer
 
     @property
@@ -202,7 +206,7 @@ class PreallocatedKVCache:
     @property
     def capacity(self) -> int:
         """Positions that fit."""
-        return self._keys.shape[3]
+        return self.keys.shape[3]
 
     def update(
         self, layer: int, k: Float[Tensor, "B H T D"], v: Float[Tensor, "B H T D"]
@@ -214,9 +218,9 @@ class PreallocatedKVCache:
         """
         start = self._lengths[layer]
         end = start + k.shape[2]
-        if k.shape[0] != self._keys.shape[1]:
+        if k.shape[0] != self.keys.shape[1]:
             raise ValueError(
-                f"expected the cache's batch of {self._keys.shape[1]}, got "
+                f"expected the cache's batch of {self.keys.shape[1]}, got "
                 f"{k.shape[0]} rows: make a cache for this batch"
             )
         if end > self.capacity:
@@ -224,10 +228,14 @@ class PreallocatedKVCache:
                 f"expected at most {self.capacity} positions, got {end}: "
                 f"make a larger cache, or reset it and start again"
             )
-        self._keys[layer, :, :, start:end] = k.detach()
-        self._values[layer, :, :, start:end] = v.detach()
+        self.keys[layer, :, :, start:end] = k.detach()
+        self.values[layer, :, :, start:end] = v.detach()
         self._lengths[layer] = end
-        return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def count_one_more(self) -> None:
+        """One position was written into `keys` and `values` by somebody else."""
+        self._lengths = [length + 1 for length in self._lengths]
 
     def reset(self) -> None:
         """Forget every position, keep the memory."""
@@ -235,8 +243,8 @@ class PreallocatedKVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows of the batch, in that order (repeats allowed)."""
-        self._keys = self._keys.index_select(1, rows)
-        self._values = self._values.index_select(1, rows)
+        self.keys = self.keys.index_select(1, rows)
+        self.values = self.values.index_select(1, rows)
 
 
 class CausalSelfAttention(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minigpt import replay
 from minigpt.hardware import require_memory
 from minigpt.model import GPT
 from minigpt.plan import cache_bytes
@@ -75,11 +76,19 @@ class Window:
         if use_cache:
             _foresee(model, len(rows), capacity)
             self.cache = model.new_cache(len(rows), capacity)
+        # As long as no row leaves, a GPU takes a step that it has recorded.
+        here = self.tokens.device.type in replay.DEVICES
+        self._recording = here and use_cache and max_new_tokens >= replay.WORTH
+        self._replay: replay.Replay | None = None
 
     def logits(self) -> Float[Tensor, "B V"]:
         """Of the token after each row's last; the head runs on that one row only."""
         past = 0 if self.cache is None else self.cache.length
         new = self.tokens[:, past:]
+        if self._recording and self.cache is not None and past and new.shape[1] == 1:
+            if self._replay is None:
+                self._replay = replay.Replay(self.model, self.cache)
+            return _wide(self._replay.logits(new, self.mask))
         hidden = self.model.hidden(new, mask=self.mask, cache=self.cache)
         if self.mask is None:
             last = hidden[:, -1:]
@@ -87,9 +96,7 @@ class Window:
             columns = torch.arange(self.mask.shape[1], device=new.device)
             at = (self.mask * columns).argmax(-1) - past
             last = hidden[torch.arange(len(new), device=new.device), at][:, None]
-        logits = self.model.unembed(last)[:, 0]
-        # Half precision is enough to compute logits in, not to add up probabilities.
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _wide(self.model.unembed(last)[:, 0])
 
     def append(self, picks: Int[Tensor, " B"]) -> None:
         """One more token for each row; where the context is full, start anew."""
@@ -111,10 +118,16 @@ class Window:
 
     def select(self, keep: Int[Tensor, " K"]) -> None:
         """Go on with these rows only."""
+        self._recording, self._replay = False, None
         self.tokens = self.tokens[keep]
         self.mask = None if self.mask is None else self.mask[keep]
         if self.cache is not None:
             self.cache.select(keep)
+
+
+def _wide(logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+    """Half precision is enough to compute logits in, not to add up probabilities."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _foresee(model: GPT, n_rows: int, capacity: int) -> None:

@@ -325,6 +325,13 @@ def free_memory(device: torch.device) -> int | None:
     return available_memory()
 
 
+def gpu_memory(device: torch.device) -> int | None:
+    """Bytes of memory that a GPU has in all; None for anything else."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return None
+
+
 def require_memory(
     n_bytes: int,
     purpose: str,

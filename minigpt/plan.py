@@ -21,7 +21,7 @@ from typing import Literal
 
 import torch
 
-from minigpt.hardware import PEAKS, Hardware, device_name, free_memory
+from minigpt.hardware import PEAKS, Hardware, device_name, free_memory, gpu_memory
 from minigpt.model import GPTConfig
 
 Optimizer = Literal["adamw", "muon", "adafactor"]
@@ -85,6 +85,16 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} bytes"
 
 
+def logits_at_once(memory: float | None) -> int:
+    """How many numbers of the logits are made before they are dropped.
+
+    Pieces save memory and cost time: the backward pass makes each again. A GPU of so
+    many bytes gives a fifth of them: a number takes up to 12 (itself, its float32 copy,
+    and the gradients of both).
+    """
+    return MOST_LOGITS if memory is None else max(MOST_LOGITS, int(memory) // 64)
+
+
 def matrix_parameters(config: GPTConfig) -> int:
     """Weights of the matrices inside the blocks: all that Muon moves."""
     c = config.d_model
@@ -138,6 +148,7 @@ def training_memory(
     optimizer: Optimizer = "adamw",
     recompute: bool = False,
     shards: int = 1,
+    most_logits: int = MOST_LOGITS,
 ) -> Memory:
     """Bytes on one of `shards` devices that split the states and not the batch."""
     n = config.n_parameters
@@ -146,7 +157,7 @@ def training_memory(
     if shards > 1:
         copies = 4.0 * (matrix_parameters(config) / config.n_layer) * (1 + half / 2)
     tokens = batch_size * config.context_length
-    logits = min(tokens * config.vocab_size, max(MOST_LOGITS, config.vocab_size))
+    logits = min(tokens * config.vocab_size, max(most_logits, config.vocab_size))
     return Memory(
         weights=4.0 * n / shards + copies,
         gradients=4.0 * n / shards,
@@ -182,6 +193,7 @@ def require_training_memory(
             half=hardware.dtype != torch.float32,
             optimizer=optimizer,
             recompute=recompute,
+            most_logits=logits_at_once(gpu_memory(hardware.device)),
         )
         return memory.total - held
 
@@ -327,6 +339,7 @@ def plan(
             optimizer=optimizer,
             recompute=recompute,
             shards=gpus if strategy == "fsdp" else 1,
+            most_logits=logits_at_once(memory),
         ),
         available=USABLE * memory,
         flops=flops,

@@ -30,8 +30,8 @@ from torch import Tensor
 from minigpt.decoding import reading
 from minigpt.model import GPT
 from minigpt.ngram import bits, bits_per_byte, perplexity
+from minigpt.plan import MOST_LOGITS
 from minigpt.tokenizer import Tokenizer
-from minigpt.train import MOST_LOGITS
 
 # Positions in one batch, padding included: enough to fill a CPU, little memory.
 BATCH_TOKENS = 8192

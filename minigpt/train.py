@@ -22,15 +22,13 @@ from torch.utils.checkpoint import checkpoint
 
 from minigpt.alone import ALONE, BatchLoss, Processes
 from minigpt.data import IGNORE, Batch, check_predictable, shift
-from minigpt.hardware import Hardware
+from minigpt.hardware import Hardware, gpu_memory
 from minigpt.model import GPT
 from minigpt.optim import Together
+from minigpt.plan import logits_at_once
 from minigpt.recipe import DEFAULTS, TrainConfig, make_optimizer, parts
 from minigpt.run import Callback, Run, StepRecord
 from minigpt.tokenizer import Tokenizer
-
-# Logits above this many numbers (128 MB in float32) are made and dropped in chunks.
-MOST_LOGITS = 2**25
 
 
 class Diverged(RuntimeError):
@@ -70,7 +68,7 @@ def unembedded_loss(
             logits, wanted, ignore_index=ignore_index, reduction="sum"
         )
 
-    size = max(1, MOST_LOGITS // model.config.vocab_size)
+    size = max(1, most_logits(flat.device) // model.config.vocab_size)
     if len(goals) <= size:
         total = summed(flat, goals)
     else:
@@ -78,6 +76,12 @@ def unembedded_loss(
         for rows, wanted in zip(flat.split(size), goals.split(size), strict=True):
             total = total + checkpoint(summed, rows, wanted, use_reentrant=False)
     return total / (goals != ignore_index).sum().clamp(min=1)
+
+
+@torch.compiler.assume_constant_result
+def most_logits(device: torch.device) -> int:
+    """How many numbers of the logits a device makes at once."""
+    return logits_at_once(gpu_memory(device))
 
 
 def training_steps(
@@ -117,7 +121,10 @@ def training_steps(
         for part in parts(optimizer):
             scaler.unscale_(part)
         measured = torch.stack((mean, processes.clip(model, config.clip)))
-        loss, norm = _move(optimizer, scaler, measured, step + 1, config.clip)
+        moving = parts(optimizer)
+        # A step that looks by itself knows no tensors spread over processes.
+        looks = processes.size == 1 and all(map(_looks, moving))
+        loss, norm = _move(moving, scaler, measured, step + 1, config.clip, looks)
         yield StepRecord(
             step=step + 1,
             loss=loss,
@@ -157,15 +164,19 @@ def _backward(
 
 
 def _move(
-    optimizer: Optimizer | Together,
+    moving: Sequence[Optimizer],
     scaler: torch.amp.GradScaler,
     measured: Float[Tensor, "2"],
     step: int,
     clip: float,
+    looks: bool,
 ) -> tuple[float, float]:
     """Step, if loss and gradient norm are numbers; both of them."""
-    # The one moment of a step at which we wait for the device: no weight may move
-    # before both are known.
+    # The one moment of a step at which we wait for the device. No weight may move
+    # before both are known, unless the optimiser itself looks at them, on the device.
+    guarded = looks and not scaler.is_enabled()
+    if guarded:
+        _step_if_finite(moving, measured)
     loss, norm = measured.tolist()
     # With a scaler an infinite gradient is no accident: it skips the step itself.
     if not math.isfinite(loss) or not (scaler.is_enabled() or math.isfinite(norm)):
@@ -174,10 +185,28 @@ def _move(
             f"{step}: lower the learning rate, lengthen the warm-up, or clip the "
             f"gradient at less than {clip:g}"
         )
-    for part in parts(optimizer):
-        scaler.step(part)
-    scaler.update()
+    if not guarded:
+        for part in moving:
+            scaler.step(part)
+        scaler.update()
     return loss, norm
+
+
+def _looks(optimizer: Optimizer) -> bool:
+    """Whether an optimiser can leave the weights alone by a number on the device.
+
+    torch's fused kernels can: it is how a loss scaler skips a step without waiting.
+    """
+    return getattr(optimizer, "_step_supports_amp_scaling", False)
+
+
+def _step_if_finite(optimizers: Sequence[Optimizer], measured: Tensor) -> None:
+    """A step that moves nothing where a number is infinite or none."""
+    found = (~measured.isfinite().all()).to(torch.float32)
+    for optimizer in optimizers:
+        optimizer.found_inf = found  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.found_inf  # type: ignore[attr-defined]
 
 
 @torch.no_grad()

@@ -55,6 +55,7 @@ READING_ORDER: dict[str, int | None] = {
     "raterange": 5,
     "callbacks": 5,
     "sampling": 6,
+    "replay": 8,
     "decoding": 6,
     "generate": 6,
     "packed": 8,

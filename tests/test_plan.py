@@ -252,7 +252,7 @@ def test_a_cache_is_as_large_as_foreseen_and_too_large_a_one_is_refused(monkeypa
     model = GPT(SHAPE)
     cache = model.new_cache(B, 30)
     need = cache_bytes(SHAPE, batch_size=B, capacity=30)
-    assert cache._keys.nbytes + cache._values.nbytes == need
+    assert cache.keys.nbytes + cache.values.nbytes == need
     prompts = [[1, 2, 3]] * B
     monkeypatch.setattr("minigpt.hardware.available_memory", lambda: need)
     generate_batch(model, prompts, max_new_tokens=27)

@@ -55,7 +55,7 @@ def assert_same_bits(one: GPT, other: GPT) -> None:
 @pytest.mark.parametrize("most", [2**25, 4 * V, V], ids=["whole", "chunks", "rows"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_loss_is_torchs_cross_entropy_in_any_chunks(monkeypatch, most, tied):
-    monkeypatch.setattr(train, "MOST_LOGITS", most)
+    monkeypatch.setattr(train, "most_logits", lambda device: most)
     inputs, targets = next(windows(B))
     targets[0, 2:] = IGNORE
     ours, theirs = a_model(tied=tied), a_model(tied=tied)
@@ -69,7 +69,7 @@ def test_the_loss_is_torchs_cross_entropy_in_any_chunks(monkeypatch, most, tied)
 
 
 def test_a_large_vocabulary_never_keeps_all_logits(monkeypatch):
-    monkeypatch.setattr(train, "MOST_LOGITS", 4 * 1000)
+    monkeypatch.setattr(train, "most_logits", lambda device: 4 * 1000)
     model = GPT(replace(SMALL, vocab_size=1000))
     inputs = torch.randint(1000, (4, T))
     kept = []
@@ -325,9 +325,10 @@ def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
     assert len(again) == len(records)
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "adafactor"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_names_the_step_and_moves_nothing(
-    tmp_path, monkeypatch, bad
+    tmp_path, monkeypatch, bad, optimizer
 ):
     model = a_model()
     true_loss, seen = train.next_token_loss, []
@@ -340,7 +341,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_moves_nothing(
     monkeypatch.setattr(train, "next_token_loss", spoiled)
     said = r"got (nan|inf) and \S+ at step 8: lower the .* or clip .* at less than 1$"
     with pytest.raises(Diverged, match=said):
-        fit(model, TRAIN, VAL, CONFIG, out=tmp_path)
+        fit(model, TRAIN, VAL, replace(CONFIG, optimizer=optimizer), out=tmp_path)
     assert_close(weights(model), seen[-1], rtol=0, atol=0)
     kept = load_folder(tmp_path / "last").model
     assert_close(weights(kept), seen[5], rtol=0, atol=0)  # saved after five steps
