@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.execute import mark
+
 ROOT = Path(__file__).parents[1]
 
 # The reading order, the only list of it: file → chapter. A file imports only from the
@@ -175,9 +177,9 @@ def chapter_complaints(root: Path) -> list[str]:
     if sorted(listed) != listed:
         complaints.append(f"_toc.yml: expected chapters in order, got {listed}")
     for path in (root / "notebooks").glob("*.ipynb"):
-        # "# 3 · Attention" or "# Chapter 3. Attention"
-        title = re.search(r'"# (?:Chapter )?(\d+)\W+\w', path.read_text("utf-8"))
-        if title is None or not path.stem.startswith(f"{int(title[1]):02d}_"):
+        # "# 3 · Attention", "# Chapter 3. Attention" or "# B · PyTorch in one sitting"
+        title = re.search(r'"# (?:Chapter )?(\d+|[A-Z])\W+\w', path.read_text("utf-8"))
+        if title is None or title[1].zfill(2 * title[1].isdigit()) != mark(path.stem):
             complaints.append(
                 f"{path.name}: expected a title with its number: '# 3 · Attention'"
             )
@@ -263,6 +265,7 @@ def test_a_file_outside_the_order_is_red(package: Path) -> None:
         ("minigpt/attention.py", '"""Attention."""'),
         ("notebooks/03_attention.ipynb", '{"source": ["# Chapter 4. Attention"]}'),
         ("notebooks/05_new.ipynb", '{"source": ["# Chapter 5. New"]}'),
+        ("notebooks/appendix_c_article.ipynb", '{"source": ["# C · The article"]}'),
         ("_toc.yml", "file: notebooks/04_model\nfile: notebooks/03_attention"),
     ],
 )
@@ -271,3 +274,14 @@ def test_a_chapter_number_that_disagrees_is_red(
 ) -> None:
     (package / path).write_text(text)
     assert len(chapter_complaints(package)) == 1
+
+
+def test_an_appendix_goes_by_its_letter(package: Path) -> None:
+    path = package / "notebooks" / "appendix_b_pytorch.ipynb"
+    with (package / "_toc.yml").open("a") as toc:
+        toc.write("- file: notebooks/appendix_b_pytorch\n")
+    path.write_text('{"source": ["# B · PyTorch in one sitting"]}')
+    assert chapter_complaints(package) == []
+    for title in ("# C · PyTorch in one sitting", "# PyTorch in one sitting"):
+        path.write_text(f'{{"source": ["{title}"]}}')
+        assert "title with its number" in chapter_complaints(package)[0]
