@@ -1,6 +1,8 @@
 """What fine-tuning gives on real tasks, beside an untrained network and TF-IDF.
 
     MINIGPT_DATA=… OMP_NUM_THREADS=1 python benchmarks/finetune.py [--speed]
+    MINIGPT_DATA=… python benchmarks/finetune.py --row "snli-small, 700 per class" \
+        --device cuda
 
 Each row is a task. Each system learns from the same examples and is tested on the same
 ones: minigpt-base; the same network from random initialisation; TF-IDF of words and
@@ -8,7 +10,8 @@ word pairs with logistic regression (scikit-learn). The rate of either network i
 on the validation part of banking77 with ten examples a class, TF-IDF's C on that of
 each row; a row's epochs, examples and test examples are chosen by cost alone. Each seed
 draws other training examples where not all are taken. Writes results/finetune.json
-after each run, and goes on where it was interrupted.
+after each run, and goes on where it was interrupted; a run on another device than
+the record's says so.
 """
 
 import argparse
@@ -140,10 +143,12 @@ def network(system: str, seed: int) -> Pretrained:
     return Pretrained(GPT(base.model.config), base.tokenizer)
 
 
-def config_for(plan: Plan, rate: float, seed: int) -> FinetuneConfig:
+def config_for(
+    plan: Plan, rate: float, seed: int, device: str = "cpu"
+) -> FinetuneConfig:
     """The settings of one run; all else is the default."""
     return FinetuneConfig(
-        epochs=plan.epochs, learning_rate=rate, seed=seed, device="cpu"
+        epochs=plan.epochs, learning_rate=rate, seed=seed, device=device
     )
 
 
@@ -203,11 +208,12 @@ def recorded(found: dict[str, Score]) -> dict[str, list[float]]:
 
 
 def one_run(
-    system: str, plan: Plan, seed: int, rate: float, words: np.ndarray | None
+    system: str, plan: Plan, config: FinetuneConfig, words: np.ndarray | None
 ) -> dict[str, Any]:
     """One network's scores, and by how much they exceed those of TF-IDF."""
+    seed = config.seed
     task = drawn(plan, seed)
-    run = finetune(network(system, seed), task, config_for(plan, rate, seed))
+    run = finetune(network(system, seed), task, config)
     report = run.report
     record: dict[str, Any] = {
         "seed": seed,
@@ -216,6 +222,8 @@ def one_run(
         "cut": {part: list(cut) for part, cut in report.cut.items()},
         "seconds": round(report.seconds, 1),
     }
+    if config.device != "cpu":
+        record["device"] = choose(config.device).describe()
     if words is not None:
         first = next(iter(METRICS[task.kind]))
         found = compare(task.kind, report.rows, words, resamples=300)[first]
@@ -280,7 +288,7 @@ def described(plan: Plan) -> dict[str, Any]:
     return row
 
 
-def fill(plan: Plan, row: dict[str, Any], record: dict[str, Any]) -> None:
+def fill(plan: Plan, row: dict[str, Any], record: dict[str, Any], device: str) -> None:
     """Run what a row lacks, and write the record after each run."""
     classes, systems = row["kind"] == "classes", row["systems"]
     metric, n = row["metric"], row["test"]
@@ -291,7 +299,8 @@ def fill(plan: Plan, row: dict[str, Any], record: dict[str, Any]) -> None:
             same = seed if plan.draws else SEEDS[0]
             words = words_run(plan, same)[1] if classes else None
             rate = record["tuning"][system]["rate"]
-            runs.append(one_run(system, plan, seed, rate, words))
+            config = config_for(plan, rate, seed, device)
+            runs.append(one_run(system, plan, config, words))
             systems[system] = summary(runs, metric, n)
             print(plan.name, system, seed, runs[-1]["scores"][metric], flush=True)
             write(record)
@@ -345,6 +354,8 @@ def main() -> int:
     """Run what the record lacks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--speed", action="store_true", help="only the speed")
+    parser.add_argument("--row", help="only this one")
+    parser.add_argument("--device", default="cpu", help="(default: cpu)")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     record = begun()
@@ -352,8 +363,9 @@ def main() -> int:
         record["speed"] = speed(MODEL)
     else:
         for plan in PLANS:
-            fill(plan, record["rows"][plan.name], record)
-            write(record)
+            if asked.row in (None, plan.name):
+                fill(plan, record["rows"][plan.name], record, asked.device)
+                write(record)
     write(record)
     return 0
 
