@@ -51,6 +51,32 @@ FAST: list[tuple[str, str, list[Row]]] = [
         ],
     ),
     (
+        "replay.py",
+        "replay",
+        [
+            (
+                "empty-slots-are-real",
+                "self._real.zero_()",
+                "self._real.fill_(True)",
+            ),
+            (
+                "padding-is-real",
+                "self._real[:, : at + 1] = mask",
+                "self._real[:, : at + 1] = True",
+            ),
+            (
+                "slot-off-by-one",
+                "self._slots.slot.fill_(at)",
+                "self._slots.slot.fill_(max(0, at - 1))",
+            ),
+            (
+                "replayed-step-not-counted",
+                "        self.cache.count_one_more()\n",
+                "",
+            ),
+        ],
+    ),
+    (
         "hardware.py",
         "hardware",
         [
