@@ -84,8 +84,8 @@ MUTATIONS: list[Mutation] = [
         ),
         (
             "keys-for-values",
-            "self._keys[layer, :, :, :end], self._values[layer, :, :, :end]",
-            "self._keys[layer, :, :, :end], self._keys[layer, :, :, :end]",
+            "self.keys[layer, :, :, :end], self.values[layer, :, :, :end]",
+            "self.keys[layer, :, :, :end], self.keys[layer, :, :, :end]",
         ),
         (
             "dropout-when-reading",
