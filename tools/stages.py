@@ -19,6 +19,8 @@ PYTHON = sys.executable
 PYTEST = (PYTHON, "-m", "pytest", "-q")
 # torch.compile cannot trace functions whose shapes are checked.
 UNCHECKED = ("-o", "addopts=-ra --strict-markers --strict-config")
+# Two files of tests at a time; a file's tests share what they have set up.
+TWO = ("-n", "2", "--dist", "loadfile")
 NBVAL = (
     *PYTEST,
     "notebooks",
@@ -37,9 +39,9 @@ STAGES: dict[str, list[Command]] = {
         (PYTHON, "tools/execute.py", "--check"),
     ],
     "types": [(str(BIN / "mypy"),)],
-    "unit": [(*PYTEST, "tests", "minigpt", "--doctest-modules")],
-    "slow": [(*PYTEST, "-m", "slow and not (data or gpu)")],
-    "compile": [(*PYTEST, *UNCHECKED, "-m", "compile and not (data or gpu)")],
+    "unit": [(*PYTEST, *TWO, "tests", "minigpt", "--doctest-modules")],
+    "slow": [(*PYTEST, *TWO, "-m", "slow and not (data or gpu)")],
+    "compile": [(*PYTEST, *UNCHECKED, *TWO, "-m", "compile and not (data or gpu)")],
     "dist": [(*PYTEST, "-m", "dist and not (data or gpu)")],
     "notebooks": [NBVAL],
     "book": [
@@ -49,7 +51,7 @@ STAGES: dict[str, list[Command]] = {
     "readme": [(*PYTEST, "-m", "readme")],
     # Not part of `make test`:
     "portable": [NBVAL],
-    "test-data": [(*PYTEST, "-m", "data and not gpu")],
+    "test-data": [(*PYTEST, *TWO, "-m", "data and not gpu")],
 }
 # Stages that may have no test yet; anywhere else "no test ran" is a failure.
 MAY_BE_EMPTY = ("slow", "compile", "dist", "test-data")
