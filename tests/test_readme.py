@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCK = re.compile(r"<!-- test: (\w+) -->\n```\w+\n(.*?)^```", re.M | re.S)
 BIN = Path(sys.executable).parent
-LONGEST = {"README.md": 120, "CONTRIBUTING.md": 60}
+LONGEST = {"README.md": 120, "CONTRIBUTING.md": 90}
 
 
 def blocks(text: str, kind: str) -> list[str]:
