@@ -41,6 +41,11 @@ help:  ## this list
 	@$(INSTALL) -c constraints.txt -e '.[dev]'
 	@touch .venv/book-ready $@
 
+.venv/bench-ready: .venv/test-ready
+	@echo "installing what benchmarks need besides"
+	@$(INSTALL) -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
 book: .venv/book-ready  ## render the book; prints the page to open
 	@$(BIN)/jupyter-book build . --all -n -W --keep-going -q
 
@@ -67,8 +72,8 @@ test-data: .venv/test-ready  ## tests on real data, in the folder MINIGPT_DATA
 	@$(BIN)/python tools/stages.py test-data
 
 # A trial of each; its docstring says how it measures what results/*.json holds.
-TRIALS := train_step generation $(if $(MINIGPT_DATA),quality)
-bench: .venv/test-ready  ## a trial of the benchmarks; writes nothing
+TRIALS := train_step generation harness $(if $(MINIGPT_DATA),quality)
+bench: .venv/bench-ready  ## a trial of the benchmarks; writes nothing
 	@status=0; for script in $(wildcard $(TRIALS:%=benchmarks/%.py)); do \
 		echo "$$script --quick"; $(ONE_THREAD) $(BIN)/python $$script --quick \
 		|| status=1; done; exit $$status
