@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tools import check_notebooks, check_numbers, check_site, extra, stages
+from tools import check_notebooks, check_numbers, check_site, exercises, extra, stages
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -22,6 +22,7 @@ import chapter_numbers  # noqa: E402
 import docstrings  # noqa: E402
 import measured  # noqa: E402
 import repository  # noqa: E402
+import solutions  # noqa: E402
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -101,6 +102,37 @@ def test_a_table_of_results_is_read_from_its_file() -> None:
 def test_the_making_of_a_result_is_told_in_one_line() -> None:
     found = {"command": "run", "commit": "abc", "date": "today", "seeds": [1, 2]}
     assert measured.made(found) == "commit abc; date today; seeds 1, 2"
+
+
+def test_the_list_of_solutions_names_and_links_every_exercise() -> None:
+    one = exercises.Exercise("ex-3-1", "3.1", "Two", "Easy", "5 minutes", "c", True)
+    two = exercises.Exercise("ex-3-2", "3.2", "Six", "Open", "an evening", None, False)
+    rows = solutions.rows("03_x", [one, two])
+    table = measured.table_of(rows)
+    said = [
+        [cell.astext() for cell in row] for row in table.findall(solutions.nodes.row)
+    ]
+    assert said == [
+        ["Exercise", "Kind and time", "Answer"],
+        ["3.1 Two", "Easy, 5 minutes", "solution, checker"],
+        ["3.2 Six", "Open, an evening", "yours"],
+    ]
+    links = list(table.findall(solutions.nodes.reference))
+    assert [link["refuri"] for link in links] == [
+        "../notebooks/03_x.html#ex-3-1",
+        "",
+        "../notebooks/03_x.html#ex-3-2",
+    ]
+    document = solutions.nodes.section("", table)
+    node = {"target_label": "ex-3-1"}
+    page = {"docname": "notebooks/03_x", "node": {}}
+    registry = {
+        "ex-3-1": {**page, "type": "exercise"},
+        "sol-1": {**page, "type": "solution-start", "node": node},
+    }
+    app = SimpleNamespace(env=SimpleNamespace(sphinx_exercise_registry=registry))
+    solutions.resolve(app, document, "book/solutions")  # type: ignore[arg-type]
+    assert links[1]["refuri"] == "../notebooks/03_x.html#sol-1"
 
 
 def test_figures_are_numbered_by_chapter() -> None:

@@ -18,7 +18,7 @@ A path that is not in the file is a warning, and so ends the build.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,13 +128,15 @@ def made(found: dict[str, Any]) -> str:
     return "; ".join(f"{k} {v}" for k, v in facts.items() if v is not None)
 
 
-def spans(cell: str) -> list[nodes.Node]:
+def spans(cell: str | nodes.Node) -> list[nodes.Node]:
     """Text in which `code` stands between backticks, as nodes."""
+    if isinstance(cell, nodes.Node):
+        return [cell]
     kinds = (nodes.Text, lambda code: nodes.literal(text=code))
     return [kinds[i % 2](part) for i, part in enumerate(cell.split("`")) if part]
 
 
-def table_of(cells: list[list[str]]) -> nodes.table:
+def table_of(cells: Sequence[Sequence[str | nodes.Node]]) -> nodes.table:
     """A docutils table; headings that are all empty are left out."""
     group = nodes.tgroup(cols=len(cells[0]))
     group += [nodes.colspec(colwidth=1) for _ in cells[0]]
