@@ -128,8 +128,7 @@ def step_row(nanogpt: Path | None, *, few: bool) -> dict[str, Any]:
     """The training step of everyone: equal losses first, then turns."""
     torch.set_float32_matmul_precision("high")  # as nanoGPT's script allows
     some = torch.Generator().manual_seed(1)
-    size = (BATCH, SHAPE.context_length + 1)
-    tokens = torch.randint(50257, size, generator=some)
+    tokens = torch.randint(50257, (BATCH, SHAPE.context_length + 1), generator=some)
     batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
     runners: dict[str, Callable[[], Step]] = {
         "minigpt, compiled": lambda: ours(batch, compiled=True),
