@@ -28,9 +28,9 @@ ORDERS = (1, 3, 7)
 GAMES = (3_000_205, 3_000_071, 3_000_233)
 SHOWN = (3_000_043, 3_000_049)
 FIRST_PAGE = (  # the story that opens the book, with an ending
-    "In Ternhaven, Rosa bought an odd orange bell. It reminded her of her uncle. It was "
-    "a present for Bram, who once shared the last cake. Rosa hid it in a barrel at the "
-    "post office, and only Pia knew. “Come at five,” Rosa laughed. Outside, terns "
+    "In Ternhaven, Rosa bought an odd orange bell. It reminded her of her uncle. It "
+    "was a present for Bram, who once shared the last cake. Rosa hid it in a barrel at "
+    "the post office, and only Pia knew. “Come at five,” Rosa laughed. Outside, terns "
     "screamed over the roofs. At five Pia led Bram to the post office. There, in a "
     "barrel, waited the orange bell. “Because you shared the last cake,” Rosa said "
     "cheerfully."
