@@ -255,7 +255,7 @@ def test_regret_is_shown_where_the_truth_is_known_and_only_there(page: Page) -> 
     assert said.startswith("Red is regret")
     assert f"{mean:.2f} bits a word" in said
     titles = page.locator("#sheet span").evaluate_all("s => s.map(e => e.title)")
-    lost = [float(title.removesuffix(" bits")) for title in titles]
+    lost = [float(t.removesuffix(" bits").replace("−", "-")) for t in titles]
     assert lost == pytest.approx(paid.regret[:-1] / log(2), abs=0.006)
     say(page, FIRST.replace("orange", "blue"))
     assert page.inner_text("#sheet-said").startswith("Blue is surprisal")
@@ -273,6 +273,22 @@ def test_the_next_words_are_the_models_beside_the_true_ones(page: Page) -> None:
     model, true = ([float(line[i]) for line in found] for i in (1, 2))
     assert model == pytest.approx(top.values.tolist(), abs=0.001)
     assert true == pytest.approx([truth.get(word, 0) for word in words], abs=0.001)
+
+
+@pytest.mark.site
+def test_the_page_opens_on_the_head_that_fetches_the_colour(page: Page) -> None:
+    prompt = page.input_value("#prompt")
+    assert FIRST.startswith(prompt)
+    for colour in ("orange", "blue"):
+        say(page, prompt.replace("orange", colour))
+        said = page.inner_text("#map-said")
+        assert said.startswith("Layer 4, head 2, at “the” (word 82) reads ")
+        share, word = said.partition("reads ")[2].split(", ")[0].split(" ", 1)
+        assert word == f"“{colour}” (word 8)"
+        assert float(share) > 0.9
+        best, chance = page.locator("#next tr").first.inner_text().split()[:2]
+        assert best == colour
+        assert float(chance) > 0.9
 
 
 @pytest.mark.site

@@ -75,11 +75,12 @@ def pack_weights(path: Path, names: dict[str, tuple[str, bool]]) -> dict[str, An
     """
     stored, shapes, packed = read_weights(path), {}, bytearray()
     for ours, (theirs, turned) in names.items():
-        shape, numbers = stored[theirs]
+        shape, halves = stored[theirs]
+        numbers = halves.tolist()
         if turned:
             rows, columns = shape
-            flat, shape = numbers.tolist(), (columns, rows)
-            numbers = [number for c in range(columns) for number in flat[c::columns]]
+            numbers = [x for c in range(columns) for x in numbers[c::columns]]
+            shape = columns, rows
         packed += struct.pack(f"<{prod(shape)}H", *numbers)
         shapes[ours] = shape
     return {"shapes": shapes, "base64": b64encode(packed).decode("ascii")}

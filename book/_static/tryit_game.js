@@ -121,7 +121,7 @@ function setUpGame() {
   byId("game-tell").addEventListener("click", () => {
     byId("game-said").textContent = game.settle(0);
     drawGame();
-    byId(game.over ? "game-tale" : "guess").focus();
+    if (game.over) byId("game-tale").focus(); // the button has just lost it
   });
   beginGame();
 }

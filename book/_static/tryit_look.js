@@ -44,7 +44,7 @@ function drawSheet() {
   });
   const total = `${two(lost.length ? mean(lost) : 0)} bits a word`;
   byId("sheet-said").textContent = tale
-    ? `Red is regret, the model's surprisal minus the true one: ${total}.`
+    ? `Red is regret, the model’s surprisal minus the true one: ${total}.`
     : `Blue is surprisal, ${total}. No story that came with this page begins like ` +
       "this, so what it must cost is not known here, and neither is the regret.";
 }
@@ -126,7 +126,8 @@ function drawMap() {
   }
   pen.strokeStyle = style.accentColor;
   pen.lineWidth = 2;
-  pen.strokeRect(margin, place * cell, (place + 1) * cell, cell);
+  // Around the row, so that no colour of it is covered.
+  pen.strokeRect(margin - 1, place * cell - 1, (place + 1) * cell + 2, cell + 2);
 
   const named = (s) => `${quoted(labels[s])} (word ${s})`;
   const shares = rowOf(place);

@@ -88,7 +88,8 @@ function bar(share, tick = null) {
   return make("span", { class: "track" }, filled, tick === null ? "" : mark);
 }
 
-const two = (number) => number.toFixed(2);
+/** Two decimals and a minus sign; no zero is negative. */
+const two = (number) => number.toFixed(2).replace(/^-0.00$/, "0.00").replace("-", "−");
 const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
 
 /** Indices of the largest numbers, largest first. */
