@@ -101,10 +101,12 @@ function drawMap() {
   const [font, margin] = [11, 78];
   const cell = Math.min((width - margin - 2) / T, 26);
   const side = cell * T;
-  [canvas.width, canvas.height] = [width * sharp, (side + margin) * sharp];
-  canvas.style.height = `${side + margin}px`;
+  const height = font + side + margin; // above, room for half a label
+  [canvas.width, canvas.height] = [width * sharp, height * sharp];
+  canvas.style.height = `${height}px`;
   const pen = canvas.getContext("2d");
   pen.scale(sharp, sharp);
+  pen.translate(0, font);
   const style = getComputedStyle(canvas);
   pen.font = `${font}px ${style.fontFamily}`;
   pen.textAlign = "right";
@@ -113,7 +115,7 @@ function drawMap() {
   for (let t = 0; t < T; t++) {
     rowOf(t).forEach((weight, s) => {
       pen.fillStyle = cividis(weight);
-      pen.fillRect(margin + s * cell, t * cell, cell + 0.3, cell + 0.3);
+      pen.fillRect(margin + s * cell, t * cell, cell + 0.5, cell + 0.5);
     });
     if (t % every !== place % every) continue;
     pen.fillStyle = style.color;
