@@ -8,8 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nbformat
 import pytest
 import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tools import check_notebooks, check_numbers, check_site, exercises, extra, stages
 
@@ -21,6 +23,7 @@ sys.path.insert(0, str(EXTENSIONS))
 import chapter_numbers  # noqa: E402
 import docstrings  # noqa: E402
 import measured  # noqa: E402
+import reading  # noqa: E402
 import repository  # noqa: E402
 import solutions  # noqa: E402
 
@@ -133,6 +136,45 @@ def test_the_list_of_solutions_names_and_links_every_exercise() -> None:
     app = SimpleNamespace(env=SimpleNamespace(sphinx_exercise_registry=registry))
     solutions.resolve(app, document, "book/solutions")  # type: ignore[arg-type]
     assert links[1]["refuri"] == "../notebooks/03_x.html#sol-1"
+
+
+def test_the_length_of_a_way_is_counted_from_its_notebooks(tmp_path: Path) -> None:
+    chapter = new_markdown_cell("word " * 3000)
+    exercise = new_markdown_cell(
+        "```{exercise} Two\n:label: ex-2-1\n*By hand, 40 minutes.* How many?\n```"
+    )
+    code = [new_code_cell("1") for _ in range(30)]
+    for name in ("02_tokenizer", "appendix_b_pytorch"):
+        cells = [chapter, exercise, *code]
+        nbformat.write(new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    known = reading.chapters(tmp_path)
+    assert list(known) == ["2", "B"]
+    assert 30 < known["2"].reading < 30.1
+    assert known["2"].exercises == 40
+    assert reading.rows(["All | 1-2 B"], known)[1][2:] == ["1 hour", "1¼ hours"]
+    found = reading.links(list(reading.numbers("1-2 B")), known)
+    assert "".join(node.astext() for node in found) == "(1), 2, B"
+    shown = [n["refuri"] for n in found if isinstance(n, reading.nodes.Element)]
+    assert shown == [
+        "../notebooks/02_tokenizer.html",
+        "../notebooks/appendix_b_pytorch.html",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [
+        (20, "15 minutes"),
+        (67, "1 hour"),
+        (70, "1¼ hours"),
+        (119, "2 hours"),
+        (400, "6½ hours"),
+    ],
+)
+def test_a_length_of_time_is_said_as_roughly_as_it_is_known(
+    minutes: int, said: str
+) -> None:
+    assert reading.hours(minutes) == said
 
 
 def test_figures_are_numbered_by_chapter() -> None:
