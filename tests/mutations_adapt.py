@@ -181,6 +181,11 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
                 "    if not seen.any():\n        return 0.0\n",
             ),
             (
+                "groups-of-sureness-count-alike",
+                "gaps = (abs(sure - right) * n for sure, right, n in parts)",
+                "gaps = (abs(sure - right) for sure, right, n in parts)",
+            ),
+            (
                 "normal-for-students-t",
                 "return STUDENT[freedom - 1]",
                 "return 1.96",
@@ -215,6 +220,11 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
                 "gradients-of-old-batches",
                 "        self.optimizer.zero_grad()\n",
                 "",
+            ),
+            (
+                "a-weight-for-each-example-not-each-class",
+                "torch.tensor([total / (n * max(1, counts[i])) for i in range(n)])",
+                "torch.tensor([counts[i] * n / total for i in range(n)])",
             ),
             (
                 "patience-without-end",
