@@ -26,7 +26,7 @@ FLOORS = {
     "07_pretrained": 30,
     "08_one_gpu": 30,
     "09_many": 34,
-    "10_finetune": 20,
+    "10_finetune": 26,
     "appendix_b_pytorch": 33,
 }
 
