@@ -153,9 +153,12 @@ def errors(node: Definition) -> set[str]:
     return raised
 
 
-def entry_complaints(page: BeautifulSoup, name: str, node: Definition) -> Iterator[str]:
+def entry_complaints(
+    reference: list[BeautifulSoup], name: str, node: Definition
+) -> Iterator[str]:
     """What is missing in the rendered entry of one public name."""
-    entry = page.find("dt", id=name)
+    found = (page.find("dt", id=name) for page in reference)
+    entry = next((entry for entry in found if entry is not None), None)
     if entry is None:
         yield f"{name}: not in the API reference"
         return
@@ -177,9 +180,9 @@ def entry_complaints(page: BeautifulSoup, name: str, node: Definition) -> Iterat
             yield f"{name}: raises {error}, the API reference does not say so"
 
 
-def api_complaints(page: Path, package: Path) -> Iterator[str]:
-    """Public names without a complete entry in the API reference."""
-    reference = soup(page)
+def api_complaints(folder: Path, package: Path) -> Iterator[str]:
+    """Public names without a complete entry in the API reference, folder/api*.html."""
+    reference = [soup(page) for page in sorted(folder.glob("api*.html"))]
     for path in sorted(package.rglob("*.py")):
         if path.stem.startswith("__") or path.stem in ("bookstyle", "cli", "flags"):
             continue
@@ -196,7 +199,7 @@ def complaints(site: Path = SITE) -> list[str]:
     found += [c for page in pages(site) for c in broken_links(page.resolve())]
     for page in our_pages(site):
         found += [*picture_complaints(page), *markup_complaints(page)]
-    found += api_complaints(site / "book" / "api.html", ROOT / "minigpt")
+    found += api_complaints(site / "book", ROOT / "minigpt")
     return found
 
 
