@@ -23,7 +23,7 @@ PHOTOGRAPHED = ("index", "preface", "00_one_page", "03_attention")
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 WEIGHT = 1_500_000  # bytes of a page and all it loads, MathJax and weights apart
-APART = ("/mathjax/", "/tryit")
+APART = ("/mathjax/", "/tryit_data.js")
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 # Axe's rules that look at colours; in the dark no other can say anything new.
 COLOURS = ["color-contrast", "link-in-text-block"]
@@ -100,12 +100,21 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """One page, opened as a reader opens it, and what went wrong on the way."""
 
-    def __init__(self, browser: Browser, path: Path, size: str = "desktop") -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        path: Path,
+        size: str = "desktop",
+        scheme: str = "light",
+    ) -> None:
         width, height = SIZES[size]
-        self.name, self.view = path.stem, f"{size} light"
+        self.name, self.view = path.stem, f"{size} {scheme}"
         self.wrong: list[str] = []
         self.loaded = {path.resolve().as_uri()}
-        self.page: Page = browser.new_page(viewport={"width": width, "height": height})
+        self.page: Page = browser.new_page(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
         self.page.on("request", lambda request: self.note_request(request.url))
         self.page.on("console", lambda message: self.note(message.type, message.text))
         self.page.on("pageerror", lambda error: self.note("error", str(error)))
@@ -131,8 +140,8 @@ class Visit:
     def add(self, fault: str) -> None:
         self.wrong.append(f"{self.name} {self.view}: {fault}")
 
-    def look(self) -> None:
-        """Note everything wrong with the page as it is seen now."""
+    def look(self) -> list[str]:
+        """Note everything wrong with the page as it is seen now; all noted so far."""
         page = self.page
         if raw := page.evaluate(FORMULAS):
             self.add(f"formula not drawn: {raw[:2]}")
@@ -144,6 +153,7 @@ class Visit:
             self.add(f"scrolls sideways by {over} px: {page.evaluate(WIDE)}")
         if empty := page.evaluate(EMPTY_IMAGES):
             self.add(f"images do not load: {empty}")
+        return self.wrong
 
     def weigh(self) -> int:
         """Bytes of the page and all it has loaded."""
@@ -205,10 +215,9 @@ def test_every_page_opens_whole_from_the_disk_and_shuts_nobody_out(
 @pytest.mark.site
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_page_takes_the_readers_scheme(browser: Browser, scheme: str) -> None:
-    page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light")
-    page.goto((SITE / "book/preface.html").resolve().as_uri())
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    page.close()
+    visit = Visit(browser, SITE / "book/preface.html", "desktop", scheme)
+    assert visit.page.evaluate("document.documentElement.dataset.theme") == scheme
+    visit.page.close()
 
 
 @pytest.mark.site
