@@ -22,8 +22,8 @@ SCREENSHOTS = SITE.parent / "screenshots"
 PHOTOGRAPHED = ("index", "preface", "00_one_page", "03_attention")
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
-WEIGHT = 1_500_000  # bytes of a page and all it loads, MathJax and weights apart
-APART = ("/mathjax/", "/tryit_data.js")
+WEIGHT = 1_500_000  # bytes of a page and its pictures
+APART = "/_static/"  # what all pages share is loaded once: the theme, MathJax, weights
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 # Axe's rules that look at colours; in the dark no other can say anything new.
 COLOURS = ["color-contrast", "link-in-text-block"]
@@ -156,10 +156,10 @@ class Visit:
         return self.wrong
 
     def weigh(self) -> int:
-        """Bytes of the page and all it has loaded."""
+        """Bytes of the page and of all that it alone loads."""
         urls = [u for u in self.loaded if u.startswith("file:")]
         paths = [Path(unquote(urlsplit(u).path)) for u in urls]
-        counted = [p for p in paths if not any(a in p.as_posix() for a in APART)]
+        counted = [p for p in paths if APART not in p.as_posix()]
         weight = sum(p.stat().st_size for p in counted if p.exists())
         if weight > WEIGHT:
             self.add(f"{weight:,} bytes with all it loads, at most {WEIGHT:,}")
