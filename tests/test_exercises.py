@@ -47,6 +47,8 @@ def test_an_exercise_is_read_with_its_number_kind_and_time(tmp_path: Path) -> No
         *("check_3_1", True),
     )
     assert (second.number, second.checker, second.solved) == ("3.2", None, False)
+    assert (first.open, second.open) == (False, True)
+    assert first._replace(time="an evening").open
     assert (first.minutes, second.minutes) == (30, 0)
     assert first._replace(time="5 minutes").minutes == 5
 
@@ -91,6 +93,15 @@ def test_what_a_line_shows_of_a_checker(returns: str, code: str, shown: str) -> 
 def test_a_complaint_that_printed_nothing_shows_nothing() -> None:
     (statement,) = ast.parse("print(check(4))").body
     assert exercises.verdict(statement, "check", text=True, printed="\n") == ""
+
+
+def test_an_appendix_may_have_no_exercises_and_a_chapter_may_not(
+    tmp_path: Path,
+) -> None:
+    chapter = written(tmp_path, new_markdown_cell("# 3 · X"))
+    assert len(list(exercises.complaints(chapter))) == 1
+    appendix = chapter.rename(tmp_path / "appendix_c_x.ipynb")
+    assert list(exercises.complaints(appendix)) == []
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ class Solutions(SphinxDirective):
                 found = exercises.exercises(path)
             except ValueError as error:
                 raise self.error(f"solutions: {error}") from None
+            if not found:
+                continue
             every += found
             cells = exercises.load(path)["cells"]
             title = exercises.source(cells[0]).split("\n")[0].removeprefix("# ")
