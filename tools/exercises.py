@@ -4,10 +4,10 @@
     python tools/exercises.py 03 B   those of chapter 3 and appendix B
 
 An exercise `ex-3-1` opens with its kind and its time in italics, *By hand, 5 minutes.*,
-and has a solution unless it is open or takes an evening. Where code can judge, a cell defines `check_3_1`,
-and the solution shows that it takes a right answer and turns a plausible wrong one
-away. A checker says so by True and False or, if it returns text, by an empty text and a
-complaint.
+and has a solution unless it is open or takes an evening. Where code can judge, a cell
+defines `check_3_1`, and the solution shows that it takes a right answer and turns a
+plausible wrong one away. A checker says so by True and False or, if it returns text, by
+an empty text and a complaint.
 """
 
 import ast
