@@ -226,6 +226,7 @@ def running(
     Raises:
         ValueError: torchrun without a strategy, or a strategy without torchrun.
         Lost: another process has ended; the sentence says how to go on.
+        SystemExit: in the processes that stay silent.
     """
     if kind is None:
         if started() and os.environ["WORLD_SIZE"] != "1":

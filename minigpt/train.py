@@ -68,7 +68,7 @@ def unembedded_loss(
             logits, wanted, ignore_index=ignore_index, reduction="sum"
         )
 
-    size = max(1, most_logits(flat.device) // model.config.vocab_size)
+    size = max(1, _most_logits(flat.device) // model.config.vocab_size)
     if len(goals) <= size:
         total = summed(flat, goals)
     else:
@@ -79,7 +79,7 @@ def unembedded_loss(
 
 
 @torch.compiler.assume_constant_result
-def most_logits(device: torch.device) -> int:
+def _most_logits(device: torch.device) -> int:
     """How many numbers of the logits a device makes at once."""
     return logits_at_once(gpu_memory(device))
 

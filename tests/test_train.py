@@ -55,7 +55,7 @@ def assert_same_bits(one: GPT, other: GPT) -> None:
 @pytest.mark.parametrize("most", [2**25, 4 * V, V], ids=["whole", "chunks", "rows"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_loss_is_torchs_cross_entropy_in_any_chunks(monkeypatch, most, tied):
-    monkeypatch.setattr(train, "most_logits", lambda device: most)
+    monkeypatch.setattr(train, "_most_logits", lambda device: most)
     inputs, targets = next(windows(B))
     targets[0, 2:] = IGNORE
     ours, theirs = a_model(tied=tied), a_model(tied=tied)
@@ -69,7 +69,7 @@ def test_the_loss_is_torchs_cross_entropy_in_any_chunks(monkeypatch, most, tied)
 
 
 def test_a_large_vocabulary_never_keeps_all_logits(monkeypatch):
-    monkeypatch.setattr(train, "most_logits", lambda device: 4 * 1000)
+    monkeypatch.setattr(train, "_most_logits", lambda device: 4 * 1000)
     model = GPT(replace(SMALL, vocab_size=1000))
     inputs = torch.randint(1000, (4, T))
     kept = []

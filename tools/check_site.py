@@ -28,6 +28,9 @@ RESOURCES = {
     "object": "data",
     "link": "href",
 }
+# Files without names to reuse: the figures' style, and the command line, whose own
+# --help is its reference.
+NO_REFERENCE = ("bookstyle", "cli", "flags", "trainflags", "adaptflags")
 # Link elements that make a browser load something, or hint that it may.
 LOADING = {
     "stylesheet",
@@ -184,7 +187,7 @@ def api_complaints(folder: Path, package: Path) -> Iterator[str]:
     """Public names without a complete entry in the API reference, folder/api*.html."""
     reference = [soup(page) for page in sorted(folder.glob("api*.html"))]
     for path in sorted(package.rglob("*.py")):
-        if path.stem.startswith("__") or path.stem in ("bookstyle", "cli", "flags"):
+        if path.stem.startswith("__") or path.stem in NO_REFERENCE:
             continue
         module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
         tree = ast.parse(path.read_text("utf-8"))
