@@ -38,10 +38,10 @@ def begun() -> dict[str, Any]:
         "command": "OMP_NUM_THREADS=1 python benchmarks/article.py",
         "commit": commit.stdout.strip(),
         "date": date.today().isoformat(),
-        "device": f"{choose()}, {platform.machine()}",
+        "device": f"{choose().describe()}, {platform.machine()}",
         "model": "minigpt-base",
         "task": str(task).splitlines(),
-        "seeds": list(SEEDS),
+        "seeds": [],
         "epochs": EPOCHS,
         "validation": len(task.validation),
         "accuracy": {rate: {} for rate in RATES},
@@ -50,6 +50,7 @@ def begun() -> dict[str, Any]:
 
 def main() -> None:
     record = json.loads(OUT.read_text("utf-8")) if OUT.exists() else begun()
+    accuracies = record["accuracy"].values()
     base, task = load_pretrained("minigpt-base"), load_task("shop-messages")
     for seed in SEEDS:
         for rate in RATES:
@@ -61,6 +62,8 @@ def main() -> None:
             )
             last = finetune(base, task, config).records[-1]
             held[str(seed)] = round(last.validation, 4)
+            whole = [s for s in SEEDS if all(str(s) in by for by in accuracies)]
+            record["seeds"] = whole
             OUT.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
             print(f"rate {rate}, seed {seed}: {last.validation:.3f}", flush=True)
 
