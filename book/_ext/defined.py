@@ -50,8 +50,13 @@ def plain(words: str) -> str:
 
 
 def names(entry: Entry) -> set[str]:
-    """All that a chapter may write in italics to define it."""
-    return {plain(name) for name in (entry.term, *entry.names)}
+    """All that a chapter may write in italics to define it.
+
+    >>> "head" in names(Entry("head (of a task)", ["head (of a task)"], []))
+    True
+    """
+    both = (entry.term, *entry.names)
+    return {plain(name) for one in both for name in (one, one.partition(" (")[0])}
 
 
 def anchor(entry: Entry) -> str:
