@@ -84,11 +84,16 @@ def test_a_table_of_results_is_read_from_its_file() -> None:
         ["a", "1,200", "0.12"],
         ["b", "5", "not run"],
     ]
+    assert measured.at({"x": "not run: no network"}, "x/value") == "not run: no network"
+    mixed = {"runs": {"a": {"n": 1}, "b": {"m": 2}}}
+    assert measured.grid(mixed, measured.lines_of(["Run | @", "n | n"]), "runs") == [
+        ["Run", "n"],
+        ["a", "1"],
+    ]
     rows["a"]["factor"] = {"rate": 2}
     assert measured.grid(found, measured.lines_of(["By | factor"]), "runs") == [
         ["By"],
         ["rate 2"],
-        [""],
     ]
     with pytest.raises(KeyError, match="'speed' is not in it: there are n, x"):
         measured.grid(found, measured.lines_of(["Speed | speed"]), "runs")

@@ -19,6 +19,7 @@ A path that is not in the file is a warning, and so ends the build.
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,8 @@ def at(found: Any, path: str) -> Any:
             found = found[int(key)]
         elif isinstance(found, dict) and key in found:
             found = found[key]
+        elif isinstance(found, str) and found.startswith(NOT_RUN):
+            return found
         else:
             known = ", ".join(map(str, found)) if isinstance(found, dict) else found
             raise KeyError(
@@ -97,7 +100,11 @@ def grid(found: Any, lines: list[Line], rows: str | None) -> list[list[str]]:
     pairs = under.items() if isinstance(under, dict) else enumerate(under)
     named = [(str(name), row) for name, row in pairs if isinstance(row, dict)]
     columns = [column(named, line) for line in lines]
-    return [[line.heading for line in lines], *map(list, zip(*columns, strict=True))]
+    values = [line.path != "@" for line in lines]
+    body = [list(row) for row in zip(*columns, strict=True)]
+    # A file may hold rows of several kinds; those of another kind have no cell here.
+    kept = [row for row in body if any(compress(row, values)) or not any(values)]
+    return [[line.heading for line in lines], *kept]
 
 
 def column(named: list[tuple[str, Any]], line: Line) -> list[str]:
@@ -170,8 +177,13 @@ class ResultsTable(SphinxDirective):
         except (OSError, KeyError) as error:
             raise self.error(f"results-table {name}: {error}") from None
         note = nodes.paragraph(classes=["made"])
-        note += nodes.literal(text=found["command"])
-        note += nodes.Text(f"; {made(found)}")
+        if "command" in found:
+            note += nodes.literal(text=found["command"])
+            note += nodes.Text(f"; {made(found)}")
+        else:
+            note += nodes.Text("Each row of ")
+            note += nodes.literal(text=f"results/{name}")
+            note += nodes.Text(" names its command, commit, date and device.")
         return [table_of(cells), note]
 
 
