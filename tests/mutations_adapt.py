@@ -312,4 +312,48 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             ),
         ],
     ),
+    # Chapter 11.
+    (
+        "adapt/scores.py",
+        "adapt_scores adapt_heads",
+        [
+            (
+                "no-answer-at-the-first-token",
+                "float(both[place] - starts[-1] - ends[-1])",
+                "float(both[place] - starts[0] - ends[0])",
+            ),
+            (
+                "one-token-more-than-the-longest-span",
+                ".triu().tril(longest - 1)",
+                ".triu().tril(longest)",
+            ),
+        ],
+    ),
+    (
+        "adapt/inputs.py",
+        "adapt_inputs",
+        [
+            (
+                "the-question-behind-the-text",
+                "    kept = _fitted(parts, layout)\n    n = len(kept[-1])\n",
+                "    kept = _fitted(parts, layout)[::-1]\n    n = len(kept[-1])\n",
+            ),
+            (
+                "every-choice-in-one-row",
+                "every = [[*texts, choice] for choice in example.choices] or [texts]",
+                "every = [[*texts, *example.choices]]",
+            ),
+        ],
+    ),
+    (
+        "adapt/heads.py",
+        "adapt_heads",
+        [
+            (
+                "the-row-predicts-itself",
+                "goals = batch.tokens.roll(-1, 1)",
+                "goals = batch.tokens.clone()",
+            ),
+        ],
+    ),
 ]

@@ -27,6 +27,7 @@ FLOORS = {
     "08_one_gpu": 30,
     "09_many": 34,
     "10_finetune": 26,
+    "11_tasks": 25,
     "appendix_b_pytorch": 33,
     "appendix_c_article": 20,
 }
