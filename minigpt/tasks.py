@@ -1,4 +1,4 @@
-"""Chapter 10. Tasks: found by name or by path, checked, and split once.
+"""Chapter 11. Tasks: found by name or by path, checked, and split once.
 
 `load_task` knows tasks drawn from the stories, sets that were written for this book
 (`EMBEDDED`), real ones by name (looked for below the folder that MINIGPT_DATA names,

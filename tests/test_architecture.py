@@ -41,7 +41,7 @@ READING_ORDER: dict[str, int | None] = {
     "published": 10,
     "claims": 11,
     "story_tasks": 11,
-    "tasks": 10,
+    "tasks": 11,
     "hardware": 8,
     "plan": 9,
     "optim": 5,
