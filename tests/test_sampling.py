@@ -69,7 +69,7 @@ def test_penalty_lowers_only_what_occurred_and_once() -> None:
         (TopP(0.05), TopPLogitsWarper(0.05)),
         (RepetitionPenalty(1.3), RepetitionPenaltyLogitsProcessor(1.3)),
     ],
-    ids=str,
+    ids=["t", "k3", "k50", "p80", "p5", "penalty"],
 )
 def test_samplers_equal_transformers(ours: Sampler, theirs: Callable) -> None:
     logits = 3 * torch.randn(50, 11, dtype=torch.float64)
