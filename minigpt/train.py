@@ -123,7 +123,7 @@ def training_steps(
         measured = torch.stack((mean, processes.clip(model, config.clip)))
         moving = parts(optimizer)
         # A step that looks by itself knows no tensors spread over processes.
-        looks = processes.size == 1 and all(map(_looks, moving))
+        looks = processes is ALONE and all(map(_looks, moving))
         loss, norm = _move(moving, scaler, measured, step + 1, config.clip, looks)
         yield StepRecord(
             step=step + 1,
