@@ -207,7 +207,8 @@ def test_appendices_are_lettered_in_their_order() -> None:
         title = re.search(r"# ([A-Z]) · \w", path.read_text("utf-8"))
         assert title is not None, f"{entry['file']}: expected a title like '# A · …'"
         letters.append(title[1])
-    assert "".join(letters) == "ABCDEFGH"
+    assert letters == sorted(letters)  # an appendix may have several pages
+    assert "".join(dict.fromkeys(letters)) == "ABCDEFGH"
 
 
 def test_an_indented_block_of_a_docstring_is_shown_as_it_stands() -> None:
