@@ -257,6 +257,7 @@ class Plan:
         tokens: read in the whole run.
         seconds: of the whole run.
         devices: number of them.
+        sharded: whether they share the states, or each has all of them.
     """
 
     config: GPTConfig
@@ -266,6 +267,7 @@ class Plan:
     tokens: float
     seconds: float
     devices: int
+    sharded: bool
 
     @property
     def fits(self) -> bool:
@@ -294,7 +296,8 @@ def advice(plan: Plan) -> str:
     if plan.memory.states > plan.available:
         # A power of two: nodes come in eights, and batches halve evenly.
         times = math.ceil(math.log2(plan.memory.states / plan.available))
-        return f"try strategy fsdp on {plan.devices * 2**times:,} devices"
+        devices = (plan.devices if plan.sharded else 1) * 2**times
+        return f"try strategy fsdp on {max(plan.devices, devices):,} devices"
     return "try a smaller micro-batch, or recompute activations"
 
 
@@ -346,4 +349,5 @@ def plan(
         tokens=read,
         seconds=flops / (gpus * peak * mfu),
         devices=gpus,
+        sharded=strategy == "fsdp",
     )

@@ -152,6 +152,10 @@ def test_what_does_not_fit_says_what_to_try():
     assert "does not fit: try strategy fsdp on" in str(alone)
     needed = int(str(alone).split("fsdp on ")[1].split(" ")[0].replace(",", ""))
     assert plan(large, gpus=needed).memory.states <= alone.available
+    # Copies are as large on every device: a thousand of them already suffice as shards.
+    for gpus, enough in ((1, needed), (1024, 1024)):
+        said = str(plan(large, gpus=gpus, strategy="ddp"))
+        assert f"try strategy fsdp on {enough:,} devices" in said
     wide = plan(large, gpus=1024, micro_batch_size=64)
     assert "smaller micro-batch" in str(wide)
     assert plan(large, gpus=1024, recompute=True).fits

@@ -24,7 +24,7 @@ from tools.check_notebooks import cells, prose, source  # noqa: E402
 
 # Words of everyday English, which a chapter may use as such before a later one gives
 # them a narrower meaning.
-EVERYDAY = {"replay"}
+EVERYDAY = {"rank", "replay"}
 LINKED = re.compile(r"\[([^\]]*)\]\((?:\.\./book/)?glossary\.md[^)]*\)")
 LINK = "⇒"  # stands before the words of a link to the glossary
 ITALICS = re.compile(r"(?<![*\w])\*((?:[^*\n]|\n(?!\s*\n))+)\*(?![*\w])")
