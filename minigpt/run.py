@@ -48,7 +48,11 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """What one step did: `step` counts from 1, losses are nats per token."""
+    """What one step did: `step` counts from 1, losses are nats per token.
+
+    `rate` is the schedule's multiplier, `gradient_norm` the length before clipping, and
+    `tokens` the targets that counted, on all processes together.
+    """
 
     step: int
     loss: float

@@ -96,8 +96,13 @@ def training_steps(
 ) -> Iterator[StepRecord]:
     """The loop: draw a batch, measure, move, and report, until `config.steps` are done.
 
+    It ends sooner where the batches do. The schedule multiplies the rate that each
+    group of the optimiser came with, also where one is handed in. The device is waited
+    for once a step, when loss and norm are read.
+
     Raises:
-        Diverged: the loss or the gradient is not finite; the weights are as before.
+        Diverged: the loss or the gradient is not finite; the weights are as before. It
+            says both, the step (counted from 1), and what to lower.
     """
     hardware = config.hardware()
     hardware.place(model)
