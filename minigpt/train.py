@@ -191,7 +191,8 @@ def _move(
             f"gradient at less than {clip:g}"
         )
     if not guarded:
-        for part in moving:
+        # All or none: by itself the scaler asks each optimiser for its own slopes only.
+        for part in moving if math.isfinite(norm) else ():
             scaler.step(part)
         scaler.update()
     return loss, norm

@@ -273,6 +273,15 @@ def test_a_resumed_run_ends_bit_equal_to_one_never_stopped(tmp_path, optimizer, 
         assert_same_bits(*kept)
 
 
+def test_a_slope_that_is_no_number_in_float16_moves_no_weight_of_either_optimiser():
+    model = a_model()
+    before = weights(model)
+    model.blocks[1].attention.qkv.weight.register_hook(lambda slope: slope * math.nan)
+    config = replace(CONFIG, precision="float16")
+    assert math.isnan(next(training_steps(model, windows(), config)).gradient_norm)
+    assert_close(weights(model), before, rtol=0, atol=0)
+
+
 def test_a_resumed_run_in_float16_goes_on_with_its_loss_scale(tmp_path, monkeypatch):
     def scaler(hardware: Hardware) -> torch.amp.GradScaler:
         # Starts where gradients overflow, and grows again soon.
