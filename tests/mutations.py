@@ -57,6 +57,11 @@ MUTATIONS: list[Mutation] = [
             "causal_mask(n_query, n_key, device=device)[None, None]",
         ),
         (
+            "band-counts-padding",
+            "place = real.cumsum(-1)",
+            "place = torch.ones_like(real).cumsum(-1)",
+        ),
+        (
             "row-of-nothing-not-zero",
             "return weights if plain else weights.masked_fill(~mask, 0.0)",
             "return weights",
@@ -130,6 +135,12 @@ MUTATIONS: list[Mutation] = [
             "shrink = (2 * self.config.n_layer) ** -0.5",
             "shrink = (1 * self.config.n_layer) ** -0.5",
         ),
+        (
+            "init-of-gpt1-shrunk",
+            'if self.config.norm == "pre" else 1\n',
+            "\n",
+        ),
+        ("blocks-never-made-again", "again = self.recompute and", "again = False and"),
         (
             "band-on-even-layers",
             "config.band if i % 2 else None",

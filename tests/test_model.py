@@ -170,10 +170,11 @@ def test_cached_equals_uncached_at_every_position(changes):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("band", [None, 2])
 @torch.inference_mode()
-def test_a_batch_of_unequal_lengths_equals_one_by_one(side):
+def test_a_batch_of_unequal_lengths_equals_one_by_one(side, band):
     """Two prompts of 5 and 3 tokens, then two more tokens each, through the cache."""
-    model = random_model(tiny())
+    model = random_model(tiny(band=band))
     batch = tokens(T + 2)
     real = torch.ones(B, T + 2, dtype=torch.bool)
     real[1, slice(0, 2) if side == "left" else slice(3, 5)] = False
@@ -204,11 +205,15 @@ def test_the_loss_at_the_start_is_that_of_a_uniform_guess(norm):
     assert abs(loss / math.log(1000) - 1) < 0.05
 
 
-def test_residual_projections_start_smaller_by_the_depth():
-    model = GPT(GPTConfig(vocab_size=V, context_length=8, n_layer=8, d_model=128))
+@pytest.mark.parametrize(("norm", "smaller"), [("pre", 4), ("post", 1)])  # √(2 · 8)
+def test_residual_projections_start_smaller_by_the_depth_before_a_norm_only(
+    norm, smaller
+):
+    size = {"vocab_size": V, "context_length": 8, "n_layer": 8, "d_model": 128}
+    model = GPT(GPTConfig(**size, norm=norm))
     out, up = model.blocks[0].attention.out.weight, model.blocks[0].mlp.up.weight
     assert abs(up.std() / 0.02 - 1) < 0.05
-    assert abs(out.std() / (0.02 / 4) - 1) < 0.05  # √(2 · 8) = 4
+    assert abs(out.std() / (0.02 / smaller) - 1) < 0.05
 
 
 def test_a_tied_head_is_the_embedding_and_an_untied_one_is_not():
@@ -225,13 +230,15 @@ def test_forward_is_unembed_of_hidden():
 
 def test_what_is_made_again_for_the_backward_pass_is_the_same_to_the_bit():
     """Dropout too: its random numbers are drawn a second time from the same state."""
-    gradients = []
+    gradients, runs = [], []
     for recompute in (False, True):
         torch.manual_seed(1)
         model = random_model(tiny(dropout=0.2)).train()
         model.recompute = recompute
+        model.blocks[0].register_forward_pre_hook(lambda *_: runs.append(recompute))  # noqa: B023
         model(tokens()).square().mean().backward()
         gradients.append([p.grad for p in model.parameters()])
+    assert runs == [False, True, True]
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
