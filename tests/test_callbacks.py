@@ -49,6 +49,7 @@ def test_tensorboard_reads_every_step_back(tmp_path: Path):
 
 @pytest.mark.slow
 def test_weights_and_biases_keeps_every_step_offline(tmp_path: Path, monkeypatch):
+    import wandb
     from wandb.proto import wandb_internal_pb2
     from wandb.sdk.internal.datastore import DataStore
 
@@ -56,6 +57,7 @@ def test_weights_and_biases_keeps_every_step_offline(tmp_path: Path, monkeypatch
     with WeightsAndBiases(tmp_path) as log:
         for record in RECORDS:
             assert not log(record)
+    wandb.teardown()  # waits for the process that writes, as the end of a program does
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     store, rows = DataStore(), []
     store.open_for_scan(str(file))

@@ -144,7 +144,7 @@ def script() -> str:
 
 def write(app: Sphinx) -> None:
     """Write the script into the site, before the first page asks for its checksum."""
-    if app.builder.format == "html":
+    if app.builder.format == "html" and (Path(app.srcdir) / f"{PAGE}.md").exists():
         target = Path(app.outdir) / "_static"
         target.mkdir(parents=True, exist_ok=True)
         (target / SCRIPT).write_text(script(), "utf-8")
