@@ -386,17 +386,6 @@ MUTATIONS: list[Mutation] = [
         ("place-in-the-text-lost", "stream.restore(place)", "pass"),
         ("flattest-for-steepest", "[: bottom + 1].argmin()", "[: bottom + 1].argmax()"),
     ),
-    *_in(
-        "callbacks.py",
-        "callbacks",
-        (
-            "validation-as-training",
-            '"loss/training": record.loss',
-            '"loss/training": record.validation_loss or record.loss',
-        ),
-        ("steps-from-zero", "value, record.step)", "value, record.step - 1)"),
-        ("reference-of-the-step-before", "get(record.step)", "get(record.step - 1)"),
-    ),
     *(m for file, tests, rows in SAVED for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in TASKS for m in _in(file, tests, *rows)),
     *(m for file, tests, rows in ADAPT for m in _in(file, tests, *rows)),

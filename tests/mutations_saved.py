@@ -120,4 +120,21 @@ SAVED: list[tuple[str, str, list[Row]]] = [
             ),
         ],
     ),
+    (
+        "callbacks.py",
+        "callbacks",
+        [
+            (
+                "validation-as-training",
+                '"loss/training": record.loss',
+                '"loss/training": record.validation_loss or record.loss',
+            ),
+            ("steps-from-zero", "value, record.step)", "value, record.step - 1)"),
+            (
+                "reference-of-the-step-before",
+                "get(record.step)",
+                "get(record.step - 1)",
+            ),
+        ],
+    ),
 ]

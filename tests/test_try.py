@@ -127,6 +127,7 @@ def test_only_this_page_loads_the_scripts(tmp_path: Path) -> None:
         add_js_file=lambda name, loading_method: loaded.append(name),
         builder=SimpleNamespace(format="html"),
         outdir=tmp_path,
+        srcdir=ROOT,
     )
     tryit.add_scripts(app, "book/index", "", {}, None)
     assert loaded == []
