@@ -8,14 +8,13 @@ Pictures of the main pages are left in _build/screenshots for people to look at.
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from playwright.sync_api import TimeoutError as TooLate
 
 from tools.check_site import SITE, pages
@@ -85,22 +84,6 @@ def find_browser() -> str | None:
     """The path of a Chromium that is already there."""
     named = os.environ.get("CHROMIUM")
     return named or next((path for n in NAMES if (path := shutil.which(n))), None)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = find_browser()
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail("expected a browser in CI, got none: install chromium")
-    if path is None:
-        pytest.skip("no browser found: only the static checks of the site have run")
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox"] if root else []
-        )
-        yield launched
-        launched.close()
 
 
 class Visit:

@@ -20,7 +20,6 @@ from minigpt import load_pretrained, stories
 from minigpt.regret import xray
 from minigpt.sampling import draw
 from tests.test_site import SITE, Visit
-from tests.test_site import browser as browser
 from tests.test_try import FIRST, tryit
 
 ROOT = Path(__file__).parents[1]
