@@ -15,8 +15,8 @@ from torch import Tensor
 from minigpt.attention import PreallocatedKVCache
 from minigpt.model import GPT
 
-# Where steps are recorded, and from how many new tokens on: to record costs as much
-# time as a few dozen steps save.
+# Where steps are recorded, and from how many new tokens on: recording takes a step
+# several times over, so that a short text would gain nothing. 32 is a guess.
 DEVICES: tuple[str, ...] = ("cuda",)
 WORTH = 32
 WARM_UP = 3
