@@ -159,9 +159,11 @@ def _surprisal_of_module(
     row = torch.tensor([[start, *tokens]], device=device)
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
-        logits = model(row[:, :-1])[0].float()
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            logits = model(row[:, :-1])[0].float()
+    finally:
+        model.train(was_training)
     return F.cross_entropy(logits, row[0, 1:], reduction="none").cpu().double().numpy()
 
 

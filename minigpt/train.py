@@ -103,6 +103,7 @@ def training_steps(
     Raises:
         Diverged: the loss or the gradient is not finite; the weights are as before. It
             says both, the step (counted from 1), and what to lower.
+        ValueError: a batch without one target that counts.
     """
     hardware = config.hardware()
     hardware.place(model)
@@ -151,6 +152,11 @@ def _backward(
     """Add up the gradients of the batch's mean loss; the loss and its target count."""
     # Counted where the batch was cut, so that nobody waits for the device.
     count = int((batch.targets != IGNORE).sum())
+    if not count:
+        raise ValueError(
+            f"expected at least one target in a batch, got {batch.targets.numel()} "
+            f"that are all {IGNORE} (ignored): leave such batches out"
+        )
     share = processes.share(batch)
     inputs, targets = (part.to(hardware.device) for part in share)
     size = config.micro_batch_size or len(inputs)
@@ -240,14 +246,16 @@ def whole_split_loss(
     model.eval()
     loss_of = processes.loss_of(model, next_token_loss)
     total, count = 0.0, 0
-    for rows in _windows(tokens, model.config.context_length, batch_size):
-        batch = processes.share(shift(rows))
-        n = int((batch.targets != IGNORE).sum())
-        with hardware.autocast():
-            loss = loss_of(*(part.to(hardware.device) for part in batch))
-        total += loss.item() * n
-        count += n
-    model.train(was_training)
+    try:
+        for rows in _windows(tokens, model.config.context_length, batch_size):
+            batch = processes.share(shift(rows))
+            n = int((batch.targets != IGNORE).sum())
+            with hardware.autocast():
+                loss = loss_of(*(part.to(hardware.device) for part in batch))
+            total += loss.item() * n
+            count += n
+    finally:
+        model.train(was_training)
     sums = torch.tensor([total, count], dtype=torch.float64)
     total, count = processes.add(sums).tolist()
     return total / count

@@ -12,7 +12,7 @@ from minigpt.data import IGNORE, Batch, shift
 from minigpt.model import GPT, GPTConfig
 from minigpt.optim import adamw
 from minigpt.recipe import TrainConfig
-from minigpt.train import next_token_loss
+from minigpt.train import next_token_loss, training_steps
 
 B, T, V = 2, 5, 11
 SHAPE = GPTConfig(vocab_size=V, context_length=T, n_layer=2, n_head=3, d_model=12)
@@ -59,6 +59,14 @@ def test_the_norm_is_torchs_and_the_gradient_is_clipped():
     assert_close(ALONE.clip(model, 0.5), whole)
     clipped = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
     assert_close(clipped, torch.tensor(0.5), rtol=1e-4, atol=0)
+
+
+def test_a_batch_of_padding_alone_is_refused_before_it_moves_anything():
+    nothing = torch.full((B, T), IGNORE)
+    batch = Batch(nothing.clamp(min=0), nothing)
+    said = r"at least one target in a batch, got 10 that are all -100 \(ignored\)"
+    with pytest.raises(ValueError, match=said):
+        next(training_steps(GPT(SHAPE), [batch], TrainConfig(device="cpu")))
 
 
 def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path):

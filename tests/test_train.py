@@ -90,8 +90,7 @@ def test_targets_that_do_not_count_change_nothing():
     targets[:, -1] = 7
     loss = next_token_loss(model, inputs, targets, ignore_index=7)
     assert_close(loss, next_token_loss(model, inputs[:, :-1], targets[:, :-1]))
-    nothing = torch.full_like(targets, IGNORE)
-    assert next_token_loss(model, inputs, nothing).item() == 0.0
+    assert next_token_loss(model, inputs, torch.full_like(targets, IGNORE)) == 0
 
 
 def test_fifteen_lines_and_fit_give_the_same_losses_bit_for_bit():
@@ -223,10 +222,12 @@ def test_validation_leaves_the_mode_and_no_gradient():
     model = a_model(dropout=0.5).train()
     first = whole_split_loss(model, VAL)
     assert first == whole_split_loss(model, VAL)  # no dropout
-    assert model.training
     assert all(p.grad is None for p in model.parameters())
-    hardware = Hardware(device=torch.device("cpu"), dtype=torch.bfloat16)
-    assert whole_split_loss(model, VAL, hardware=hardware) != first
+    half = Hardware(device=torch.device("cpu"), dtype=torch.bfloat16)
+    assert whole_split_loss(model, VAL, hardware=half) != first
+    with pytest.raises(IndexError):
+        whole_split_loss(model, VAL + V)  # no such tokens
+    assert model.training
     with pytest.raises(ValueError, match="at least 2 tokens to validate on, got 1"):
         whole_split_loss(model, VAL[:1])
 
@@ -382,7 +383,6 @@ def test_a_step_waits_for_the_device_once_whatever_the_micro_batches(monkeypatch
         true = getattr(torch.Tensor, name)
 
         def counted(tensor, *args, true=true, name=name):
-            # The optimiser's own count of steps lies on the CPU.
             reads.append(name)
             return true(tensor, *args)
 
