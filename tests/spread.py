@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 tests/spread.py ddp all CHECKPOINT RESULT
 
-`all` takes twenty steps, `first` ten and saves, `second` loads and takes the other ten.
+`all` takes twenty steps and saves after ten; `rest` loads that and takes the other ten.
 Each writes its losses and gradient norms, and a sum over the weights, as JSON.
 """
 
@@ -19,7 +19,7 @@ from minigpt.model import GPT, GPTConfig
 from minigpt.run import TrainConfig, make_optimizer, parts
 
 SHAPE = GPTConfig(vocab_size=50, context_length=16, n_layer=2, n_head=4, d_model=32)
-STEPS = {"all": (0, 20), "first": (0, 10), "second": (10, 20)}
+MIDDLE, END = 10, 20
 
 
 def batches() -> Iterator[Batch]:
@@ -40,13 +40,14 @@ def run(strategy: Strategy | None, part: str, folder: Path) -> dict[str, object]
     if strategy is not None:
         for one in parts(optimizer):
             strategy.adapt(one)
-    start, stop = STEPS[part]
-    if part == "second" and strategy is not None:
+    if part == "rest" and strategy is not None:
         strategy.load(folder, module, parts(optimizer))
     losses, norms = [], []
-    for step, batch in zip(range(stop), batches(), strict=False):
-        if step < start:
+    for step, batch in zip(range(END), batches(), strict=False):
+        if part == "rest" and step < MIDDLE:
             continue
+        if part == "all" and step == MIDDLE and strategy is not None:
+            strategy.save(folder, module, parts(optimizer))
         count = int((batch.targets != IGNORE).sum())
         mine = batch if strategy is None else strategy.share(batch)
         optimizer.zero_grad()
@@ -59,8 +60,6 @@ def run(strategy: Strategy | None, part: str, folder: Path) -> dict[str, object]
         optimizer.step()
         losses.append(loss.item() if strategy is None else strategy.add(loss.item()))
         norms.append(norm)
-    if part == "first" and strategy is not None:
-        strategy.save(folder, module, parts(optimizer))
     weights = model.state_dict() if strategy is None else strategy.whole(module)
     if strategy is not None and strategy.rank:
         return None

@@ -181,27 +181,25 @@ def every_page() -> list[Path]:
 
 
 @pytest.mark.site
+@pytest.mark.parametrize("path", every_page(), ids=lambda path: path.stem)
 def test_every_page_opens_whole_from_the_disk_and_shuts_nobody_out(
-    browser: Browser,
+    browser: Browser, path: Path
 ) -> None:
     """No error, no request, mathematics drawn, nothing wider than the page, axe quiet.
 
     Axe's serious and critical rules hold without exception.
     """
-    wrong: list[str] = []
-    for path in every_page():
-        visit = Visit(browser, path)
-        for size in SIZES:
-            visit.turn(size, "light")
-            visit.look()  # nothing that this sees depends on the scheme
-            for scheme in SCHEMES if path.stem in PHOTOGRAPHED else ():
-                visit.turn(size, scheme)
-                visit.photograph()
-        visit.weigh()
-        visit.ask_axe()
-        visit.page.close()
-        wrong += visit.wrong
-    assert wrong == []
+    visit = Visit(browser, path)
+    for size in SIZES:
+        visit.turn(size, "light")
+        visit.look()  # nothing that this sees depends on the scheme
+        for scheme in SCHEMES if path.stem in PHOTOGRAPHED else ():
+            visit.turn(size, scheme)
+            visit.photograph()
+    visit.weigh()
+    visit.ask_axe()
+    visit.page.close()
+    assert visit.wrong == []
 
 
 @pytest.mark.site

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.mutations import MUTATIONS, Mutation  # noqa: E402
 from tools.execute import find, mark  # noqa: E402
-from tools.stages import NBVAL, PYTEST  # noqa: E402
+from tools.stages import NBVAL, TESTS  # noqa: E402
 
 COPIED = ("minigpt", "tests", "tools", "notebooks", "examples", "results", "book")
 FILES = ("conftest.py", "pyproject.toml", "README.md", "_toc.yml")
@@ -101,7 +101,7 @@ def verdict(command: Sequence[str], folder: Path) -> str:
 def unit_command(names: Sequence[str]) -> list[str]:
     """pytest on these test files, up to the first failure."""
     paths = [f"tests/test_{name}.py" for name in names]
-    return [*PYTEST, "-x", "-p", "no:cacheprovider", *paths]
+    return [*TESTS, "-x", "-p", "no:cacheprovider", *paths]
 
 
 def chapter_command(chapter: str, folder: Path) -> list[str] | None:

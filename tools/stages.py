@@ -17,10 +17,14 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PYTHON = sys.executable
 PYTEST = (PYTHON, "-m", "pytest", "-q")
-# torch.compile cannot trace functions whose shapes are checked.
+# nbval takes four seconds to import, in each process.
+TESTS = (*PYTEST, "-p", "no:nbval")
+# torch.compile cannot trace functions whose shapes are checked, and what is slow is
+# slower by each check.
 UNCHECKED = ("-o", "addopts=-ra --strict-markers --strict-config")
-# Two files of tests at a time; a file's tests share what they have set up.
+# Two files at a time, whose tests share what they have set up; or two tests at a time.
 TWO = ("-n", "2", "--dist", "loadfile")
+TWO_TESTS = ("-n", "2", "--dist", "load")
 NBVAL = (
     *PYTEST,
     "notebooks",
@@ -32,6 +36,18 @@ NBVAL = (
 )
 
 Command = tuple[str, ...]
+
+
+def marked(mark: str, but: str = "data or gpu") -> Command:
+    """What runs the tests of one mark: importing the other files takes most of it."""
+    files = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests").glob("test_*.py"))
+        if f"mark.{mark}" in path.read_text("utf-8")
+    ]
+    return (*TESTS, *files, "-m", f"{mark} and not ({but})")
+
+
 STAGES: dict[str, list[Command]] = {
     "lint": [
         (str(BIN / "ruff"), "check", "."),
@@ -39,19 +55,19 @@ STAGES: dict[str, list[Command]] = {
         (PYTHON, "tools/execute.py", "--check"),
     ],
     "types": [(str(BIN / "mypy"),)],
-    "unit": [(*PYTEST, *TWO, "tests", "minigpt", "--doctest-modules")],
-    "slow": [(*PYTEST, *TWO, "-m", "slow and not (data or gpu)")],
-    "compile": [(*PYTEST, *UNCHECKED, *TWO, "-m", "compile and not (data or gpu)")],
-    "dist": [(*PYTEST, "-m", "dist and not (data or gpu)")],
+    "unit": [(*TESTS, *TWO, "tests", "minigpt", "--doctest-modules")],
+    "slow": [(*marked("slow"), *UNCHECKED, *TWO_TESTS)],
+    "compile": [(*marked("compile"), *UNCHECKED, *TWO)],
+    "dist": [marked("dist")],
     "notebooks": [NBVAL],
     "book": [
         (str(BIN / "jupyter-book"), "build", ".", "--all", "-n", "-W", "--keep-going")
     ],
-    "site": [(*PYTEST, "-m", "site", "-s")],
-    "readme": [(*PYTEST, "-m", "readme")],
+    "site": [(*marked("site"), *TWO_TESTS)],
+    "readme": [marked("readme")],
     # Not part of `make test`:
     "portable": [NBVAL],
-    "test-data": [(*PYTEST, *TWO, "-m", "data and not gpu")],
+    "test-data": [(*marked("data", but="gpu"), *UNCHECKED, *TWO)],
 }
 # Stages that may have no test yet; anywhere else "no test ran" is a failure.
 MAY_BE_EMPTY = ("slow", "compile", "dist", "test-data")
