@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt import corpus, stories, tokens
+from minigpt import corpus, stories, texts, tokens
 from minigpt.corpus import choose_tokenizer, load_corpus, tokenizer_of
 from minigpt.data import IGNORE
 from minigpt.subword import BPETokenizer
@@ -81,10 +81,8 @@ def test_a_small_corpus_says_what_it_is(text):
 
 
 def test_padding_is_not_counted(monkeypatch):
-    small = load_text("stories")
-    cut = small.documents(small.train)[:5]
-    marked = "".join(f"{one} {small.end}\n" for one in cut)
-    text = small._replace(train=marked, validation=marked)
+    small = texts._stories(5, 1)
+    text = small._replace(validation=small.train)
     monkeypatch.setattr(corpus, "load_text", lambda name: text)
     found = load_corpus("stories")
     n = int((found.train != IGNORE).sum())

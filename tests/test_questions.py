@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt import questions
+from minigpt import questions, texts
 from minigpt.questions import (
     TEST_SETS,
     Question,
@@ -177,8 +177,10 @@ def test_wikitext_is_cut_at_its_articles_and_its_words_are_counted_as_published(
     assert words == len(text.split()) + 9
 
 
-def test_a_named_text_is_its_held_out_part_and_a_file_is_whole(tmp_path):
-    assert len(load_documents("stories")[0]) > 100
+def test_a_named_text_is_its_held_out_part_and_a_file_is_whole(tmp_path, monkeypatch):
+    few = texts._stories(20, 10)
+    monkeypatch.setattr(texts, "_stories", lambda: few)
+    assert load_documents("stories")[0] == few.documents(few.validation)
     (tmp_path / "a.txt").write_text("all of it, every word", "utf-8")
     assert load_documents(tmp_path / "a.txt") == (["all of it, every word"], None)
     path = written(tmp_path / "b.jsonl", {"text": "one"}, {"text": "two"})
