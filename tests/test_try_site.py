@@ -309,6 +309,14 @@ def test_a_continuation_is_drawn_at_the_chosen_temperature(page: Page) -> None:
 
 
 @pytest.mark.site
+def test_a_prompt_that_fills_every_place_does_not_go_on(page: Page) -> None:
+    say(page, "the " * 130)
+    page.click("#go")
+    assert page.inner_text("#continuation") == "No place is left: shorten the prompt."
+    assert page.is_disabled("#take")
+
+
+@pytest.mark.site
 def test_without_scripts_an_example_stands_there(browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

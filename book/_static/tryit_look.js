@@ -141,10 +141,16 @@ function drawMap() {
 /** Go on from the prompt, a word at a time, until END is drawn or no place is left. */
 function goOn() {
   const temperature = Number(byId("temperature").value);
+  const room = model.config.context_length - 1 - seen.words.length;
+  byId("take").disabled = room === 0;
+  if (room === 0) {
+    byId("continuation").textContent = "No place is left: shorten the prompt.";
+    return;
+  }
   const cache = new KVCache(model.config);
   const drawn = [];
   let next = [END, ...seen.words].map((word) => NUMBER.get(word));
-  while (seen.words.length + drawn.length < model.config.context_length - 1) {
+  while (drawn.length < room) {
     const hidden = model.hidden(next, { cache });
     const last = hidden.subarray(hidden.length - model.config.d_model);
     next = [draw(model.unembed(last), temperature)];
@@ -154,7 +160,6 @@ function goOn() {
   const [before, whole] = [textOf(seen.words), textOf([...seen.words, ...drawn])];
   const added = make("strong", {}, whole.slice(before.length) || " END");
   byId("continuation").replaceChildren(before, added);
-  byId("take").disabled = false;
 }
 
 function setUpLook() {

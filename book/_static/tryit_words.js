@@ -26,8 +26,7 @@ function wordsOf(text) {
 }
 
 const shown = (word) => (word === END ? "END" : word);
-const isMark = (word) => /^[“”.,:;?!]$/.test(word);
-const quoted = (word) => (isMark(word) ? word : `“${shown(word)}”`);
+const quoted = (word) => (/^[“”]$/.test(word) ? `the mark ${word}` : `“${shown(word)}”`);
 
 /** The space that English has between a word and the one before it. */
 function gap(before, word) {
