@@ -1,12 +1,12 @@
-"""An intent service on this machine: `python examples/intents.py`, then ask it.
+"""An intent service on this machine, for a classifier that `minigpt finetune` wrote.
 
     minigpt finetune --data shop-messages --out intents/
     python examples/intents.py --model intents/ --port 8000
     curl -d '{"text": "Is my lamp ready?"}' http://127.0.0.1:8000
 
-The reply is JSON: the label, its probability, and how many tokens of the text were cut
-off because the model reads no further. What cannot be read gets one sentence instead.
-It listens on the loopback address alone and answers one request after another.
+It replies in JSON: the label, its probability, and how many tokens were cut off because
+the model reads no further; or one sentence about what cannot be read. It listens on the
+loopback address alone and answers one request after another.
 """
 
 import argparse
@@ -23,8 +23,7 @@ LONGEST = 10_000  # bytes of a request
 def answer(adapted: Adapted, body: bytes) -> dict[str, object]:
     """What the model says of a request."""
     try:
-        asked = json.loads(body)
-        text = asked["text"]
+        text = json.loads(body)["text"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError('expected JSON such as {"text": "Are you open?"}') from None
     if not isinstance(text, str) or not text.strip():
@@ -45,17 +44,13 @@ def service(adapted: Adapted, port: int) -> HTTPServer:
             try:
                 if not length.isdecimal() or int(length) > LONGEST:
                     raise ValueError(f"expected a request of at most {LONGEST} bytes")
-                self.reply(200, answer(adapted, self.rfile.read(int(length))))
+                status, said = 200, answer(adapted, self.rfile.read(int(length)))
             except ValueError as error:
-                self.reply(400, {"error": str(error)})
-
-        def reply(self, status: int, content: dict[str, object]) -> None:
-            body = json.dumps(content, ensure_ascii=False).encode() + b"\n"
+                status, said = 400, {"error": str(error)}
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(json.dumps(said, ensure_ascii=False).encode() + b"\n")
 
     return HTTPServer(("127.0.0.1", port), Handler)
 
@@ -69,15 +64,13 @@ def main() -> None:
         adapted = load_adapted(asked.model)
         if adapted.layout.kind != "classes":
             parser.error(f"expected a classifier, got kind {adapted.layout.kind!r}")
-        server = service(adapted, asked.port)
-    except (OSError, ValueError, OverflowError) as error:
-        parser.error(str(error))
-    labels = ", ".join(adapted.layout.labels)
-    print(f"http://127.0.0.1:{server.server_port} tells apart {labels}", flush=True)
-    try:
+        server, labels = service(adapted, asked.port), ", ".join(adapted.layout.labels)
+        print(f"http://127.0.0.1:{server.server_port} tells apart {labels}", flush=True)
         server.serve_forever()
     except KeyboardInterrupt:
-        server.server_close()
+        pass
+    except (OSError, ValueError, OverflowError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
