@@ -20,7 +20,7 @@ from minigpt.flags import add_fields, given
 from minigpt.hardware import choose
 from minigpt.labelled import KINDS, Example, Examples, Span, Task
 from minigpt.pretrained import load_pretrained
-from minigpt.rows import COLUMNS, Row, read_rows, to_examples
+from minigpt.rows import COLUMNS, Row, choices_of, read_rows, to_examples
 from minigpt.storage import write_json
 from minigpt.tasks import load_task, task_names
 
@@ -202,8 +202,9 @@ def _bare(row: Row, where: str) -> Example:
     text, pair = str(row["text"] or ""), row.get("text_pair")
     if not text.strip():
         raise ValueError(f"expected a text in {where}, got none: fill it or remove it")
-    choices = tuple(map(str, row.get("choices", ())))
-    return Example(text, "", None if pair is None else str(pair), choices)
+    return Example(
+        text, "", None if pair is None else str(pair), choices_of(row, where)
+    )
 
 
 def _indexed(example: Example, adapted: Adapted) -> Example:

@@ -224,8 +224,23 @@ def _example(row: Row, kind: Kind, where: str) -> Example:
         str(row["text"] or ""),
         _label(row[own], kind),
         None if pair is None else str(pair),
-        tuple(map(str, row.get("choices", ()))),
+        choices_of(row, where),
     )
+
+
+def choices_of(row: Row, where: str) -> tuple[str, ...]:
+    """The texts to choose from, none where a row has none.
+
+    Raises:
+        ValueError: one text in place of a list, which would be taken apart by letters.
+    """
+    choices = row.get("choices")
+    if isinstance(choices, str):
+        raise ValueError(
+            f"expected a list of choices in {where}, got {choices!r}: a .csv holds no "
+            f"lists, so write the rows as .jsonl"
+        )
+    return () if choices is None else tuple(map(str, choices))
 
 
 def _label(value: Any, kind: Kind) -> Any:

@@ -64,6 +64,7 @@ TASKS: list[tuple[str, str, list[tuple[str, str, str]]]] = [
                 "csv.reader(lines, strict=True)",
                 "csv.reader(lines)",
             ),
+            ("choices-by-letters", "if isinstance(choices, str):", "if False:"),
         ],
     ),
     (

@@ -199,6 +199,7 @@ def test_a_known_task_has_its_kind(base, tmp_path, capsys, monkeypatch):
         (["ab,a", "ab,i"], "text,label", r"labels among a, e, got 'i': the model was"),
         (["ab", " "], "text", r"expected a text in row 2 of .*, got none"),
         (["ab"], "words", r"expected a column text in row 1 of .*, got 'words'"),
+        (["ab,bc"], "text,choices", r"a list of choices in row 1 of .*, got 'bc'"),
     ],
 )
 def test_rows_that_cannot_be_predicted_are_one_line(

@@ -202,6 +202,14 @@ def test_a_file_that_is_no_table_is_said(tmp_path, name, content, match):
             [{"text": "a", "choices": ["b", "c"], "label": 0.5}],
             "index of one of 2 c",
         ),
+        (
+            [{"text": "a", "choices": "b|c", "label": 0}],
+            r"expected a list of choices in row 1 of mine, got 'b\|c'",
+        ),
+        (
+            [{"text": "a", "choices": None, "label": 0}],
+            "at least two choices, none of them empty, in row 1 of mine",
+        ),
         ([{"text": "a", "labels": "x"}], "a list of names as labels in row 1 of mine"),
         ([{"text": "a b", "tags": ["O"]}], "one tag for each of 2 words in row 1"),
         (
