@@ -282,7 +282,11 @@ METRICS: Mapping[Kind, Mapping[str, Metric]] = {
 def scores(
     kind: Kind, rows: Rows, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Score]:
-    """Every metric of a kind with its interval."""
+    """Every metric of a kind with its interval.
+
+    Where every example is right the interval is a point, for no draw holds a wrong
+    one; up to 3 / n of all others may still be wrong (the rule of three).
+    """
     found = {}
     for name, metric in METRICS[kind].items():
         generator = np.random.default_rng(seed)
