@@ -25,6 +25,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = COLOURS = (
     "#cc79a7", "#56b4e9", "#f0e442", "#7a7a7a",
 )  # fmt: skip
 
+# What letters are written in: a line may be paler than a word that has to be read.
+LETTERS = {
+    ORANGE: "#b57d00", GREEN: "#009a70", PURPLE: "#bc6f9a", SKY: "#448eb8",
+    YELLOW: "#918a28",
+}  # fmt: skip
+
 # Mid-grey ink on clear paper reads on a white page and on a dark one.
 STYLE: dict[str, Any] = {
     "figure.figsize": (6.4, 3.4),
@@ -115,6 +121,11 @@ def show_source(thing: Callable[..., Any] | type, *, docstring: bool = False) ->
     return Source(code)
 
 
+def legible(colour: str) -> str:
+    """The shade of a colour in which a word can be read on both pages."""
+    return LETTERS.get(colour, colour)
+
+
 def heat_map(
     values: Any,
     *,
@@ -135,8 +146,17 @@ def heat_map(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     if numbers:
-        middle = sum(limits) / 2
         for (row, column), value in np.ndenumerate(table):
-            ink = "black" if value > middle else "white"
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink)
+            share = (value - limits[0]) / (limits[1] - limits[0])
+            write_in(ax, column, row, f"{value:.2f}", share)
     return ax
+
+
+def write_in(ax: Axes, column: int, row: int, text: str, share: float) -> None:
+    """Text in a heat map's cell that is as bright as `share`, from 0 to 1."""
+    ink, spot = ("black", "white") if share > 0.5 else ("white", "black")
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+    if abs(share - 0.5) < 0.2:  # grey sets off neither black nor white
+        paper = {"boxstyle": "round,pad=0.2", "fc": spot, "alpha": 0.25, "lw": 0}
+        style["bbox"] = paper
+    ax.text(column, row, text, **style)

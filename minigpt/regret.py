@@ -185,9 +185,10 @@ def draw_regret(
     firsts = _line_starts(spans, columns)
     rows = len(firsts) + 1.3  # the scale stands below the text
     inches = 6.4 / (columns + 3)  # of one column; a row is 2.1 columns high
-    figure = plt.figure(figsize=(6.4, 2.1 * inches * (rows + 1.8)))
+    top = -1.6 if title else -0.3
+    figure = plt.figure(figsize=(6.4, 2.1 * inches * (rows + 0.6 - top)))
     ax = figure.add_axes((0, 0, 1, 1))
-    ax.set(xlim=(-1.5, columns + 1.5), ylim=(rows + 0.5, -1.3))
+    ax.set(xlim=(-1.5, columns + 1.5), ylim=(rows + 0.5, top - 0.1))
     ax.set_axis_off()
 
     def write(row: Place, column: Place, text: str, **style: Any) -> None:
@@ -202,9 +203,10 @@ def draw_regret(
             box.set(antialiased=False, clip_on=False)  # no seams between boxes
             ax.add_patch(box)
 
-    sheet = Rectangle((-1.4, -0.3), columns + 2.8, rows + 0.7, fc="white", ec="#c8c8c8")
+    high = rows + 0.4 - top
+    sheet = Rectangle((-1.4, top), columns + 2.8, high, fc="white", ec="#c8c8c8")
     ax.add_patch(sheet)
-    write(-1.2, -1.4, title, color=plt.rcParams["text.color"])
+    write(-1.35, 0, title, color="#555555")
     for i, ((begin, end), nats) in enumerate(zip(spans, regret.regret, strict=True)):
         row = bisect_right(firsts, begin) - 1
         # Half of the space on either side; a comma leans on its word without one.

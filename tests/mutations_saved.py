@@ -137,4 +137,23 @@ SAVED: list[tuple[str, str, list[Row]]] = [
             ),
         ],
     ),
+    (
+        "bookstyle.py",
+        "bookstyle",
+        [
+            (
+                "words-as-pale-as-lines",
+                "return LETTERS.get(colour, colour)",
+                "return colour",
+            ),
+            ("number-on-grey", "if abs(share - 0.5) < 0.2:", "if False:"),
+        ],
+    ),
+    (
+        "regret.py",
+        "regret",
+        [
+            ("title-off-the-sheet", "top = -1.6 if title else -0.3", "top = -0.3"),
+        ],
+    ),
 ]

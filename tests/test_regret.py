@@ -183,6 +183,10 @@ def test_the_picture_holds_every_word_and_reddens_with_regret() -> None:
         left, row = math.ceil(box.get_x()), int(box.get_y())
         under = lines[row][left : math.floor(box.get_x() + box.get_width())]
         assert under == ("END" if word == END else word)
+    # The title lies on the sheet, for the page behind may be dark.
+    under, paper = ax.texts[0].get_position(), ax.patches[0].get_bbox()
+    assert paper.contains(*under)
+    assert paper.y0 < under[1] - 0.5
     # Nothing is drawn outside the picture.
     left, right = ax.get_xlim()
     assert all(
