@@ -46,8 +46,8 @@ def _worker(
 def spread() -> Figure:
     """Three panels of two workers: their weights above, their rows below."""
     with plt.rc_context({**STYLE, "font.size": 11}):
-        figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.4))
-        figure.subplots_adjust(0.1, 0, 1, 0.9, wspace=0.05)
+        figure, axes = plt.subplots(1, 3, figsize=(5.6, 2.2))
+        figure.subplots_adjust(0.13, 0, 1, 0.9, wspace=0.05)
         for ax, (title, kept, read) in zip(axes, WAYS, strict=True):
             ax.set(xlim=(0, 80), ylim=(0, 82), title=title, aspect="equal")
             ax.axis("off")
@@ -55,8 +55,8 @@ def spread() -> Figure:
                 left = 10 + worker * 34
                 _worker(ax, left, kept[worker], read[worker])
                 middle = left + SIDE / 2
-                ax.text(middle, 10, f"worker {worker}", ha="center", va="top", size=9.5)
-        for y, label in ((59, "keeps"), (24, "reads")):
+                ax.text(middle, 6, str(worker), ha="center", va="center")
+        for y, label in ((59, "keeps"), (24, "reads"), (6, "worker")):
             axes[0].text(4, y, label, ha="right", va="center")
     return figure
 
