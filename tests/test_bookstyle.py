@@ -7,8 +7,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
-from minigpt.bookstyle import BLUE, COLOURS, heat_map, legible
+from minigpt.bookstyle import BLUE, COLOURS, STYLE, heat_map, legible
+from tools import check_notebooks, execute
 
 CSS = (Path(__file__).parents[1] / "book/_static/book.css").read_text("utf-8")
 
@@ -67,3 +69,26 @@ def test_a_number_can_be_read_in_a_cell_of_any_brightness(scheme: str) -> None:
             cell = (1 - alpha) * cell + alpha * np.array(over)
         ink = np.array(to_rgb(text.get_color()))
         assert contrast(brightness * ink, brightness * cell) >= 4.5, value
+
+
+@pytest.mark.parametrize(
+    ("inches", "points", "words"),
+    [
+        (6.4, 11, ""),
+        (6.4, 9, "letters of 7.2 pixels"),
+        (3, 5, "6.7"),
+        (3, 7, ""),
+    ],
+)
+def test_letters_that_a_phone_shows_too_small_are_red(
+    tmp_path: Path, inches: float, points: float, words: str
+) -> None:
+    with mpl.rc_context({**STYLE, "font.size": points}):
+        figure = Figure((inches, 2))
+        figure.text(0.5, 0.5, "a word")
+        figure.savefig(tmp_path / "a.svg")
+    drawing = execute.slim((tmp_path / "a.svg").read_text("utf-8"))
+    cell = {"cell_type": "code", "outputs": [{"data": {"image/svg+xml": drawing}}]}
+    found = "\n".join(check_notebooks.letter_complaints({"cells": [cell]}))
+    assert words in found
+    assert bool(words) == bool(found)

@@ -3,9 +3,9 @@
     python tools/check_notebooks.py 03
 
 Executed from the top, within the budgets, no installs, no network, no path of one
-machine, clean metadata, figures with a name, a finding and a description. The numbers
-in its prose are looked at by tools/check_numbers.py. Tags that hide a cell from nbval
-are counted by tools/compared.py.
+machine, clean metadata, figures with a name, a finding and a description, in letters
+that a phone can show. The numbers in its prose are looked at by tools/check_numbers.py.
+Tags that hide a cell from nbval are counted by tools/compared.py.
 """
 
 import ast
@@ -36,6 +36,8 @@ CELL_LINES = 25
 ASSERTS = 5
 CODE_IN_A_ROW = 2
 CAPTION_WORDS = 6
+# A phone of 390 pixels shows a figure 371 wide; below 8, letters are guessed.
+PHONE, LETTER = 371, 8
 
 NETWORK = (
     r"https?://",
@@ -182,6 +184,22 @@ def caption_complaint(caption: str) -> str | None:
     return None
 
 
+def letter_complaints(notebook: dict[str, Any]) -> Iterator[str]:
+    """Letters that a phone would show too small; exponents may be smaller."""
+    for place, cell in cells(notebook, "code"):
+        for output in cell["outputs"]:
+            drawing = "".join(output.get("data", {}).get("image/svg+xml", ""))
+            width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawing)
+            # Glyphs are outlines of 100 points, each scaled to the size it is shown in.
+            glyphs = re.findall(r"scale\((0\.\d+) -0\.\d+\)", drawing)
+            if width is None or not glyphs:
+                continue
+            points = 100 * min(map(float, glyphs))
+            shown = points * min(4 / 3, PHONE / float(width[1]))
+            if shown < LETTER:
+                yield f"cell {place}: a phone shows letters of {shown:.1f} pixels"
+
+
 def figure_complaints(notebook: dict[str, Any]) -> Iterator[str]:
     """Pictures without name, finding or description."""
     for place, cell in cells(notebook, "code"):
@@ -231,6 +249,7 @@ def complaints(path: Path) -> list[str]:
         *budget_complaints(notebook, budget),
         *reach_complaints(notebook),
         *figure_complaints(notebook),
+        *letter_complaints(notebook),
     ]
     return found + [f"{path.name}: {line}" for line in lines]
 
