@@ -25,11 +25,12 @@ sys.path.insert(0, str(ROOT))
 
 from tests.mutations import MUTATIONS, Mutation  # noqa: E402
 from tools.execute import find, mark  # noqa: E402
-from tools.stages import NBVAL, TESTS  # noqa: E402
+from tools.stages import NBVAL, TESTS, TWO  # noqa: E402
 
 COPIED = ("minigpt", "tests", "tools", "notebooks", "examples", "results", "book")
 FILES = ("conftest.py", "pyproject.toml", "README.md", "_toc.yml")
 LONGEST = 600  # seconds for one fault
+ALL = 3600  # and for the tests of all faults, two files at a time
 FAILED = 1  # pytest's exit code for failed tests; others mean that none ran
 
 
@@ -77,7 +78,7 @@ def copy(folder: Path) -> Path:
     return folder
 
 
-def verdict(command: Sequence[str], folder: Path) -> str:
+def verdict(command: Sequence[str], folder: Path, longest: int = LONGEST) -> str:
     """Run tests in a copy: "red" if one failed, "green" if none, else "broken"."""
     # The copy comes before the installed package, also in notebooks' kernels.
     values = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
@@ -89,7 +90,7 @@ def verdict(command: Sequence[str], folder: Path) -> str:
             env=values,
             capture_output=True,
             text=True,
-            timeout=LONGEST,
+            timeout=longest,
         )
     except subprocess.TimeoutExpired:
         return "red"
@@ -130,7 +131,8 @@ def unharmed(mutations: Sequence[Mutation]) -> bool:
     """Whether a copy without a fault passes the tests of all these faults."""
     names = sorted({name for m in mutations for name in m.tests.split()})
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        return verdict(unit_command(names), copy(Path(name))) == "green"
+        command = [*unit_command(names), *TWO]
+        return verdict(command, copy(Path(name)), ALL) == "green"
 
 
 def changed() -> set[str]:
