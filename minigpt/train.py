@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
-from minigpt.alone import ALONE, BatchLoss, Processes
+from minigpt.alone import ALONE, BatchLoss, ModelLoss, Processes
 from minigpt.data import IGNORE, Batch, check_predictable, shift
 from minigpt.hardware import Hardware, gpu_memory
 from minigpt.model import GPT
@@ -78,10 +78,16 @@ def unembedded_loss(
     return total / (goals != ignore_index).sum().clamp(min=1)
 
 
-@torch.compiler.assume_constant_result
 def _most_logits(device: torch.device) -> int:
     """How many numbers of the logits a device makes at once."""
     return logits_at_once(gpu_memory(device))
+
+
+def _compiled(loss: ModelLoss) -> ModelLoss:
+    """One graph, in which the memory of the device is a number and no question."""
+    # Marked here and not where it is defined: that would import the compiler for all.
+    torch.compiler.assume_constant_result(_most_logits)
+    return torch.compile(loss)
 
 
 def training_steps(
@@ -111,7 +117,7 @@ def training_steps(
         model.recompute = True
     optimizer = make_optimizer(model, config) if optimizer is None else optimizer
     scaler = hardware.scaler() if scaler is None else scaler
-    plain = torch.compile(next_token_loss) if hardware.compile else next_token_loss
+    plain = _compiled(next_token_loss) if hardware.compile else next_token_loss
     loss_of = processes.loss_of(model, plain)
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])

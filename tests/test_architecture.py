@@ -89,6 +89,7 @@ HEAVY = (
     "huggingface_hub",
     "matplotlib",
     "tensorboard",
+    "torch._dynamo",
     "transformers",
     "wandb",
 )
