@@ -112,6 +112,8 @@ PLANS = (
     Plan(task="banking77", few=50, epochs=3),
     Plan(task="banking77", epochs=2, floor=(0.836, WHOLE)),
     Plan(task="xquad-en", epochs=1),
+    Plan(task="shop-messages", epochs=8),
+    Plan(task="headlines", epochs=6),
 )
 
 

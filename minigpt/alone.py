@@ -8,7 +8,7 @@ part. `Processes` lists what is said, and `Alone` is the answer of a single proc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,12 +30,19 @@ from minigpt.recipe import TrainConfig
 from minigpt.storage import replacing_folder
 from minigpt.tokenizer import Tokenizer
 
+# How several processes can share a run; chapter 9 says what each way means.
+Kind = Literal["ddp", "fsdp", "tp"]
+KINDS: tuple[Kind, ...] = ("ddp", "fsdp", "tp")
 # The parts of a model that are saved by several processes lie in this folder.
 SHARDED = "sharded"
 
 # The loss of a model on inputs and targets, and the same of a model that is known.
 ModelLoss = Callable[[GPT, Tensor, Tensor], Tensor]
 BatchLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Lost(RuntimeError):
+    """Another process of the run has ended, so this one cannot go on."""
 
 
 @runtime_checkable

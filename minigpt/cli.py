@@ -17,14 +17,12 @@ from typing import Any
 import torch
 
 from minigpt import adaptflags
-from minigpt.alone import Processes
+from minigpt.alone import Lost, Processes
 from minigpt.callbacks import Interrupt, Progress, Reading
 from minigpt.corpus import load_corpus
-from minigpt.distributed import Lost
 from minigpt.evaluate import TASKS, evaluate
 from minigpt.flags import Parser, given
 from minigpt.generate import Greedy, Sampler, Temperature, TopK, TopP, stream
-from minigpt.group import running
 from minigpt.hardware import DTYPES, choose, cpu_threads, roofline
 from minigpt.model import GPT, GPTConfig
 from minigpt.plan import GPUS, plan
@@ -158,6 +156,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, with a progress bar, and end with a sample; one process speaks for all."""
+    # Imported here: a second, for what is spread over processes, that others need not.
+    from minigpt.group import running
+
     config = TrainConfig(**given(arguments, TrainConfig))
     kind, out = arguments.strategy, arguments.out
     with running(kind, device=config.device, out=out) as processes:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -45,13 +45,12 @@ from torch.distributed.tensor.parallel import (
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from minigpt.alone import KINDS, Kind, Lost
 from minigpt.data import Batch
 from minigpt.hardware import choose
 from minigpt.model import GPT, Block
 from minigpt.train import next_token_loss
 
-Kind = Literal["ddp", "fsdp", "tp"]
-KINDS: tuple[Kind, ...] = ("ddp", "fsdp", "tp")
 QKV = ".attention.qkv."
 # Split by rows, then by columns: between the two no process needs another's numbers.
 SPLITS: dict[str, Callable[[], ParallelStyle]] = {
@@ -337,10 +336,6 @@ def first_line(error: BaseException) -> str:
 def started() -> bool:
     """Whether `torchrun` started this process as one of a group."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-class Lost(RuntimeError):
-    """Another process of the run has ended, so this one cannot go on."""
 
 
 @contextmanager

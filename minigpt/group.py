@@ -27,10 +27,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adafactor, Optimizer
 
-from minigpt.alone import ALONE, SHARDED, BatchLoss, ModelLoss, Processes, save_whole
+from minigpt.alone import (
+    ALONE,
+    SHARDED,
+    BatchLoss,
+    Kind,
+    Lost,
+    ModelLoss,
+    Processes,
+    save_whole,
+)
 from minigpt.checkpoint import blank, random_tensors, restore_random
 from minigpt.data import IGNORE, Batch
-from minigpt.distributed import Kind, Lost, Strategy, joined, started
+from minigpt.distributed import Strategy, joined, started
 from minigpt.hardware import choose
 from minigpt.model import GPT
 from minigpt.recipe import TrainConfig

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from minigpt.alone import KINDS as STRATEGIES
 from minigpt.callbacks import TensorBoard, WeightsAndBiases
 from minigpt.corpus import KINDS
-from minigpt.distributed import KINDS as STRATEGIES
 from minigpt.flags import add_fields
 from minigpt.model import GPTConfig
 from minigpt.recipe import TrainConfig

@@ -90,6 +90,7 @@ HEAVY = (
     "matplotlib",
     "tensorboard",
     "torch._dynamo",
+    "torch.distributed.tensor",
     "transformers",
     "wandb",
 )
@@ -207,13 +208,13 @@ def loaded_by(names: list[str]) -> set[str]:
     return set(result.stdout.split())
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    assert loaded_by(["minigpt"]) == set()
+def test_importing_the_package_or_its_command_loads_nothing_heavy() -> None:
+    assert loaded_by(["minigpt", "minigpt.cli"]) == set()
 
 
-def test_only_drawing_is_loaded_by_importing_every_module() -> None:
+def test_only_drawing_and_sharding_are_loaded_by_importing_every_module() -> None:
     every = [f"minigpt.{name}" for name in modules(ROOT / "minigpt")]
-    assert loaded_by(every) <= {"matplotlib"}
+    assert loaded_by(every) <= {"matplotlib", "torch.distributed.tensor"}
 
 
 def test_a_heavy_import_is_red() -> None:

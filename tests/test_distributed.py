@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from minigpt.alone import KINDS
 from minigpt.data import IGNORE, Batch, shift
-from minigpt.distributed import KINDS, Strategy, by_process, by_role, joined
+from minigpt.distributed import Strategy, by_process, by_role, joined
 from minigpt.model import GPT, GPTConfig
 from minigpt.train import next_token_loss
 

@@ -13,7 +13,7 @@ ROWS: dict[str, Any] = RECORD["rows"]
 BASE, RANDOM, WORDS = "minigpt-base", "random initialisation", "TF-IDF"
 DATA = (
     "banking77 movie-polarity subjectivity sentfin-headlines snli-small "
-    "restaurant8k-spans xquad-en"
+    "restaurant8k-spans xquad-en shop-messages headlines"
 ).split()
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from minigpt.alone import ALONE, Processes
+from minigpt.alone import ALONE, KINDS, Lost, Processes
 from minigpt.checkpoint import load_folder
 from minigpt.data import IGNORE, Batch, Windows, pad_rows, shift
-from minigpt.distributed import KINDS, Lost, Strategy
+from minigpt.distributed import Strategy
 from minigpt.group import Group, filled_up, how_to_go_on, running
 from minigpt.model import GPT, GPTConfig
 from minigpt.recipe import TrainConfig

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
+from minigpt.alone import KINDS
 from minigpt.checkpoint import load_folder
 from minigpt.cli import main
-from minigpt.distributed import KINDS
 
 DOOMED = str(Path(__file__).with_name("doomed.py"))
 FLAGS = (
