@@ -234,3 +234,24 @@ def test_figures_print_with_all_that_belongs_to_them(drawn):
     assert re.fullmatch(words, str(scores("classes", drawn)["accuracy"]))
     difference = str(compare("classes", drawn, drawn)["accuracy"])
     assert difference == "accuracy +0.000 (95 %: +0.000 to +0.000, p = 1.000, n = 200)"
+
+
+def test_rows_with_other_labels_are_other_examples(drawn):
+    other = drawn.copy()
+    other[0, 0] = 3 - other[0, 0]
+    with pytest.raises(ValueError, match=r"and \(200, 2\), or other labels: score"):
+        compare("classes", drawn, other)
+
+
+def test_what_is_no_number_is_no_sign_of_a_difference():
+    gold = np.random.default_rng(0).normal(size=30)
+    near, constant = np.stack([gold, gold + 0.1], 1), np.stack([gold, gold * 0], 1)
+    found = compare("number", near, constant, resamples=50)["Pearson"]
+    assert math.isnan(found.value)
+    assert found.p == 1
+
+
+def test_a_constant_that_no_mean_can_hold_is_constant():
+    gold = np.random.default_rng(0).normal(size=30)
+    assert np.full(30, 0.1).mean() != 0.1
+    assert math.isnan(pearson(np.stack([gold, np.full(30, 0.1)], 1)))

@@ -202,7 +202,8 @@ def matthews(rows: Rows) -> float:
 def pearson(rows: Rows) -> float:
     """The correlation of two columns; no number where one of them is constant."""
     one, two = rows.T - rows.mean(0)[:, None]
-    spread = math.sqrt((one @ one) * (two @ two))
+    # The mean of equals may be rounded to another number than theirs.
+    spread = math.sqrt((one @ one) * (two @ two)) * bool(np.ptp(rows, 0).all())
     return float(one @ two / spread) if spread else math.nan
 
 
@@ -321,10 +322,11 @@ def compare(
     Raises:
         ValueError: rows of other examples.
     """
-    if one.shape != two.shape:
+    same = one.shape == two.shape
+    if not same or (_ROWS[kind] is _both and (one[:, 0] != two[:, 0]).any()):
         raise ValueError(
-            f"expected rows of the same examples, got {one.shape} and {two.shape}: "
-            f"score both systems on one test part"
+            f"expected rows of the same examples, got {one.shape} and {two.shape}"
+            f"{', or other labels' * same}: score both systems on one test part"
         )
     found = {}
     for name, metric in METRICS[kind].items():
@@ -336,7 +338,8 @@ def compare(
             drawn.append(metric(one[at]) - metric(two[at]))
             swap = generator.random((len(one), 1)) < 0.5
             chance = metric(np.where(swap, two, one)) - metric(np.where(swap, one, two))
-            reached += abs(chance) >= abs(value) - 1e-12
+            # What is no number is never less, so that it proves nothing.
+            reached += not abs(chance) < abs(value) - 1e-12
         low, high = _middle(drawn)
         p = reached / (resamples + 1)
         found[name] = Difference(name, value, low, high, p, len(one))
