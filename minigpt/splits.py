@@ -118,7 +118,9 @@ def split(
     for texts in (texts for label, texts in strata.items() if label not in small):
         ordered = [texts[i] for i in shuffled(texts, seed)]
         for part, share in enumerate(held_out, start=1):
-            n = max(1, round(share * len(texts)))
+            # One for each part that is still to come, train among them.
+            most = len(ordered) - (n_parts - part)
+            n = min(max(1, round(share * len(texts))), most)
             part_of |= dict.fromkeys(ordered[:n], part)
             ordered = ordered[n:]
     parts: list[Examples] = [[] for _ in range(n_parts)]

@@ -39,8 +39,13 @@ TASKS: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             ),
             (
                 "rare-class-in-no-test",
+                "n = min(max(1, round(share * len(texts))), most)",
+                "n = min(round(share * len(texts)), most)",
+            ),
+            (
+                "rare-class-in-no-train",
+                "n = min(max(1, round(share * len(texts))), most)",
                 "n = max(1, round(share * len(texts)))",
-                "n = round(share * len(texts))",
             ),
             (
                 "classes-not-alike-in-the-parts",

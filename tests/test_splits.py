@@ -161,3 +161,12 @@ def test_too_few_rows_of_another_kind_are_said_too():
 def test_a_share_that_leaves_nothing_is_refused(held_out):
     with pytest.raises(ValueError, match=rf"between 0 and 0\.5, got {held_out}"):
         make_task("toy", "classes", {"all": rows(9, 9)}, held_out=held_out)
+
+
+@pytest.mark.parametrize("held_out", [0.1, 0.4, 0.49])
+@pytest.mark.parametrize("n", range(3, 9))
+def test_every_part_has_a_text_of_each_class_however_much_is_held_out(n, held_out):
+    task = make_task("toy", "classes", {"all": rows(n, n)}, held_out=held_out)
+    for counts in task.counts().values():
+        assert min(counts) >= 1
+        assert sum(counts) == n
