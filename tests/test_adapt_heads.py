@@ -337,3 +337,10 @@ def test_a_complaint_names_the_example():
     both = adapted("classes", both_orders=True)
     with pytest.raises(ValueError, match="example 1: expected a text_pair to read in"):
         both.predict(["abc"])
+
+
+def test_a_decoder_that_is_too_short_does_not_grow():
+    model = GPT(replace(SMALL, context_length=6))
+    with pytest.raises(ValueError, match="at least 8 tokens, got 6"):
+        adapt(model, CharTokenizer(LETTERS), task("classes"))
+    assert model.config.vocab_size == len(model.token_embedding.weight) == 9

@@ -263,7 +263,6 @@ def adapt(
     A number is learnt as its distance from the training mean, in standard deviations.
     """
     first = model.config.vocab_size
-    grow(model, 3 if start else 2, generator=generator)
     delimiter = first + start
     centre, spread = 0.0, 1.0
     if task.kind == "number" and task.train:
@@ -281,6 +280,8 @@ def adapt(
         centre=centre,
         spread=spread,
     )
+    # Last: a decoder for which there is no layout stays as it is.
+    grow(model, 3 if start else 2, generator=generator)
     return Adapted(model, tokenizer, layout, dropout=dropout, generator=generator)
 
 
