@@ -15,6 +15,7 @@ from minigpt.pretrained import load_pretrained
 from minigpt.story_tasks import stories_task
 from minigpt.tasks import load_task
 from minigpt.tokenizer import CharTokenizer
+from minigpt.train import Diverged
 from tests.adapting import LETTERS, SMALL, adapted, task
 
 FAST = FinetuneConfig(epochs=2, batch_size=2, device="cpu", precision="float32", room=6)
@@ -194,3 +195,21 @@ def test_a_decoder_that_knows_the_stories_learns_more_than_a_new_one():
         for start in (known, new)
     )
     assert one.low > two.high + 0.05
+
+
+@pytest.mark.parametrize("kind", ["classes", "text"])
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_without_examples_is_missed_before_training(kind, part):
+    empty = replace(task(kind), **{part: []})
+    with pytest.raises(
+        ValueError,
+        match=f"expected {'training' if part == 'train' else part} examples, got none",
+    ):
+        finetune(base(), empty, FAST, callbacks=[pytest.fail])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_no_numbers_are_not_the_best(kind):
+    wild = replace(FAST, epochs=1, batch_size=8, learning_rate=1e38)
+    with pytest.raises(Diverged, match="expected finite scores after epoch 1, got"):
+        finetune(base(), task(kind), wild)

@@ -20,7 +20,7 @@ from minigpt.adapt.loop import (
     rate_groups,
     validate,
 )
-from minigpt.hardware import choose
+from minigpt.hardware import Hardware, choose
 from minigpt.labelled import PARTS, Example, Task
 from minigpt.model import GPT
 from minigpt.optim import rate
@@ -247,3 +247,16 @@ def test_each_item_comes_once_an_epoch_among_its_like():
 def test_a_setting_out_of_range_is_an_error(name, value, rule):
     with pytest.raises(ValueError, match=f"{name} must be {rule}"):
         FinetuneConfig(**{name: value})
+
+
+def test_one_loss_scaler_serves_all_epochs(monkeypatch):
+    """A new one begins at 65,536 again, and the steps that are too large are lost."""
+    made, scaler = [], Hardware.scaler
+
+    def counted(self: Hardware) -> torch.amp.GradScaler:
+        made.append(scaler(self))
+        return made[-1]
+
+    monkeypatch.setattr(Hardware, "scaler", counted)
+    assert len(trained(adapted("classes"), replace(QUIET, patience=None))) == 3
+    assert len(made) == 1

@@ -141,3 +141,10 @@ def test_names_become_indices_and_a_new_one_is_an_error():
     assert named(["yes", "no"], layout("classes")) == [2, 0]
     with pytest.raises(ValueError, match="among no, so, yes, got 'maybe': the model"):
         named(["yes", "maybe"], layout("classes"))
+
+
+def test_a_batch_of_which_no_word_could_be_read_moves_nothing():
+    scores = torch.zeros(0, 3, requires_grad=True)
+    loss = scores_loss("tags", scores, torch.zeros(0, dtype=torch.long), (0,))
+    loss.backward()
+    assert loss.item() == 0

@@ -113,13 +113,19 @@ def finetune(
     """Teach a copy of a decoder a task; the decoder itself stays as it is.
 
     Raises:
-        ValueError: nothing to train on, no tokenizer, more frozen blocks than there
-            are, or an example that cannot be laid out.
-        Diverged: the loss is no longer a number.
+        ValueError: a part without examples, no tokenizer, more frozen blocks than
+            there are, or an example that cannot be laid out.
+        Diverged: the loss or what is said of validation is no longer a number.
     """
     if base.tokenizer is None or not task.train:
         missing = "training examples" if base.tokenizer else "a tokenizer"
         raise ValueError(f"expected {missing}, got none: a model learns from texts")
+    for part in PARTS[1:]:
+        if not getattr(task, part):
+            raise ValueError(
+                f"expected {part} examples, got none: validation decides which weights "
+                f"are kept, and test is what is reported"
+            )
     start = time.perf_counter()
     hardware = choose(config.device, config.precision)
     cuda = [hardware.device] if hardware.device.type == "cuda" else []

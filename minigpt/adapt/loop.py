@@ -183,7 +183,7 @@ def epochs(
     """Train, one record an epoch; at the end the best epoch's weights are back.
 
     Raises:
-        Diverged: the loss is no longer a number.
+        Diverged: the loss or what is said of validation is no longer a number.
     """
     optimizer = AdamW(
         rate_groups(
@@ -197,12 +197,20 @@ def epochs(
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
     weights = balance(task).to(hardware.device) if config.balanced else None
+    # One for all epochs: what it has learnt of the scale took steps that moved nothing.
+    scaler = hardware.scaler()
     best, kept, waited = -math.inf, {}, 0
     for epoch in range(1, config.epochs + 1):
         start = time.perf_counter()
-        step = _Step(adapted, optimizer, config, hardware, weights, len(parts["train"]))
+        step = _Step(adapted, optimizer, config, hardware, weights, scaler)
         loss = step.epoch(epoch - 1, parts["train"], generator)
-        metric, value = validate(adapted, task.validation, parts["validation"])
+        try:
+            metric, value = validate(adapted, task.validation, parts["validation"])
+        except FloatingPointError as error:
+            raise Diverged(
+                f"expected finite scores after epoch {epoch}, got {error}: lower the "
+                f"learning rate"
+            ) from None
         better = value > best
         if better:
             best, waited = value, 0
@@ -226,7 +234,7 @@ class _Step(NamedTuple):
     config: FinetuneConfig
     hardware: Hardware
     class_weights: Tensor | None
-    n_items: int
+    scaler: torch.amp.GradScaler
 
     def epoch(
         self, done: int, items: Sequence[Item], generator: torch.Generator
@@ -235,19 +243,17 @@ class _Step(NamedTuple):
         self.adapted.train()
         batches = shuffled_batches(items, self.config.batch_size, generator=generator)
         steps = len(batches) * self.config.epochs
-        scaler = self.hardware.scaler()
         total = 0.0
         for i, group in enumerate(batches, start=done * len(batches)):
             warmup = int(self.config.warmup * steps)
             factor = rate(i, steps, shape="linear", warmup=warmup)
             for one in self.optimizer.param_groups:
                 one["lr"] = factor * one["peak"]
-            total += self._one([items[at] for at in group], scaler, i + 1)
+            total += self._one([items[at] for at in group], i + 1)
         return total / len(batches)
 
-    def _one(
-        self, items: Sequence[Item], scaler: torch.amp.GradScaler, step: int
-    ) -> float:
+    def _one(self, items: Sequence[Item], step: int) -> float:
+        scaler = self.scaler
         batch = collate(items, self.adapted.layout).to(self.hardware.device)
         self.optimizer.zero_grad()
         with self.hardware.autocast():
@@ -279,14 +285,29 @@ def validate(
 
     It is the first metric of the kind; for what is written the loss, with its sign
     turned, which asks for no writing.
+
+    Raises:
+        FloatingPointError: the model says what is no number.
     """
     kind = adapted.layout.kind
     if kind == "text":
-        return "minus loss", -_loss(adapted, items)
+        return "minus loss", -_finite(_loss(adapted, items))
     name, metric = next(iter(METRICS[kind].items()))
-    said = [prediction.label for prediction in adapted.predict(examples)]
+    found = adapted.predict(examples)
+    for one in found:
+        # The largest of scores that are no numbers would be the first label.
+        _finite(*one.scores, *([one.label] if kind == "number" else []))
+    said = [one.label for one in found]
     value = metric(rows_of(kind, examples, said, len(adapted.layout.labels)))
     return name, value if math.isfinite(value) else -1.0
+
+
+def _finite(*figures: Any) -> float:
+    """The first of some figures, all of which are numbers."""
+    for figure in figures:
+        if not math.isfinite(figure):
+            raise FloatingPointError(figure)
+    return figures[0] if figures else 0.0
 
 
 def _loss(adapted: Adapted, items: Sequence[Item], *, batch_size: int = 64) -> float:

@@ -71,6 +71,8 @@ def scores_loss(
 def _class_loss(
     scores: Tensor, targets: Tensor, sizes: tuple[int, ...], weights: Tensor | None
 ) -> Tensor:
+    if not len(targets):
+        return scores.sum()  # of no word that was read: 0, where their mean is none
     return F.cross_entropy(scores, targets, weight=weights)
 
 
