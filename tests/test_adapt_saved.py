@@ -153,3 +153,22 @@ def test_a_decoder_that_they_compute_otherwise_is_refused(tmp_path):
     with pytest.raises(ValueError, match="computes as we do, got band=3"):
         export_classifier(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_replacement_that_was_cut_off_is_undone(tmp_path):
+    model = adapted("classes")
+    save_adapted(model, tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / "model.old")
+    assert load_adapted(tmp_path / "model").predict(["abc"]) == model.predict(["abc"])
+
+
+def test_a_layout_without_its_dropout_is_damaged(tmp_path):
+    save_adapted(adapted("classes"), tmp_path / "model")
+    file = tmp_path / "model" / "head.json"
+    content = json.loads(file.read_text("utf-8"))
+    del content["dropout"]
+    file.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(
+        ValueError, match=r"layout in .*got something else \('dropout'\)"
+    ):
+        load_adapted(tmp_path / "model")

@@ -9,7 +9,7 @@ ours is the delimiter, and every row ends in extract.
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -21,6 +21,7 @@ from minigpt.labelled import KINDS
 from minigpt.storage import (
     read_json,
     read_tensors,
+    recovered,
     replacing_folder,
     write_json,
     write_tensors,
@@ -77,18 +78,18 @@ def load_adapted(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Ada
         FileNotFoundError: no such folder, or no head in it.
         ValueError: files that are truncated, or of another model.
     """
-    folder = Path(path)
+    folder = recovered(Path(path))
     if not (folder / "head.json").is_file():
         raise FileNotFoundError(
             f"expected an adapted model in {path}, found no head.json there: name the "
             f"folder that `save_adapted` wrote"
         )
     found = read_json(folder / "head.json")
-    layout = _layout(found, folder)
+    layout, dropout = _layout(found, folder)
     model, tokenizer = load_folder(folder, dtype=dtype)
     if tokenizer is None:
         raise ValueError(f"expected a tokenizer in {path}, got none: copy it again")
-    adapted = Adapted(model, tokenizer, layout, dropout=found["dropout"])
+    adapted = Adapted(model, tokenizer, layout, dropout=dropout)
     if adapted.head is not None:
         state = read_tensors(folder / "head.safetensors")
         shapes = {n: tuple(w.shape) for n, w in adapted.head.state_dict().items()}
@@ -102,10 +103,10 @@ def load_adapted(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Ada
     return adapted.eval()
 
 
-def _layout(found: dict[str, object], folder: Path) -> Layout:
+def _layout(found: dict[str, Any], folder: Path) -> tuple[Layout, float]:
     where = folder / "head.json"
     try:
-        fields = dict(found["layout"])  # type: ignore[call-overload]
+        fields, dropout = dict(found["layout"]), found["dropout"]
         for name, known in CHOICES.items():
             if fields[name] not in known:
                 raise ValueError(
@@ -114,7 +115,7 @@ def _layout(found: dict[str, object], folder: Path) -> Layout:
                 )
         fields["labels"] = tuple(fields["labels"])
         fields["marks"] = Marks(**fields["marks"])
-        return Layout(**fields)
+        return Layout(**fields), dropout
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"expected a layout in {where}, got something else ({error}): it is "
