@@ -10,6 +10,7 @@ from minigpt import stories
 from minigpt.adapt.inputs import (
     Layout,
     Marks,
+    _places,
     aligned,
     fair_shares,
     lay_out,
@@ -254,3 +255,8 @@ def test_a_layout_that_cannot_be_is_an_error():
     shape = layout("classes", both_orders=True)
     with pytest.raises(ValueError, match="a text_pair to read in both orders, got one"):
         lay_out(Example("a", 0), LETTERS, shape)
+
+
+def test_letters_that_casefolding_makes_longer_leave_no_place_before_the_text():
+    """ "İ" has one character and its lower case two: the pieces stand for the word."""
+    assert _places("İstanbul", 0, ["i\u0307stan", "bul"]) == [(0, 8), (0, 8)]

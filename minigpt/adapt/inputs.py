@@ -208,7 +208,8 @@ def _places(chunk: str, first: int, pieces: Sequence[str]) -> list[Place]:
     word = chunk.lstrip()
     start = first + len(chunk) - len(word)
     said = "".join(pieces)
-    if said.casefold() not in (chunk.casefold(), word.casefold()):
+    same = said.casefold() in (chunk.casefold(), word.casefold())
+    if not same or len(said) not in (len(chunk), len(word)):
         return [(start, first + len(chunk))] * len(pieces)
     at = first + len(chunk) - len(said)
     places = []
