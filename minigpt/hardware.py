@@ -16,6 +16,7 @@ choice can be overridden. Peaks are the makers' dense figures, in FLOP/s.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -144,7 +145,7 @@ def _device(name: str) -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, found in there.items() if found))
-    if name.split(":")[0] not in there:
+    if not re.fullmatch(rf"({'|'.join(there)})(:\d+)?", name):
         raise ValueError(f"expected device auto, {', '.join(there)}, got {name!r}")
     if not there[name.split(":")[0]]:
         raise ValueError(
@@ -205,7 +206,8 @@ def known_peak(hardware: Hardware) -> float | None:
     """The maker's figure, or None where the table has none."""
     name = device_name(hardware.device)
     for part, half, single in PEAKS:
-        if part in name:
+        # As a whole word: an A1000 is no A100.
+        if re.search(rf"\b{part}\b", name):
             return single if hardware.dtype == torch.float32 else half
     return None
 

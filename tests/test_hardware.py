@@ -247,3 +247,15 @@ def test_a_roofline_says_both_rates_and_whose_they_are(monkeypatch):
     assert hardware.roofline(choose("cpu", "float32")).startswith(said)
     pretend_cuda(monkeypatch, "Tesla T4", (7, 5))
     assert hardware.roofline(choose()).startswith("65,000 GFLOP/s (its maker), 20 GB/s")
+
+
+@pytest.mark.parametrize("name", ["NVIDIA RTX A1000 Laptop GPU", "NVIDIA T400 4GB"])
+def test_a_name_that_begins_like_a_known_one_is_another(monkeypatch, name):
+    pretend_cuda(monkeypatch, name, (8, 6))
+    assert hardware.known_peak(choose()) is None
+
+
+@pytest.mark.parametrize("name", ["cpu:first", "cpu:-3"])
+def test_a_device_with_a_number_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match=f"expected device auto, .*, got '{name}'"):
+        choose(name)
