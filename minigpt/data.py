@@ -89,10 +89,12 @@ def check_predictable(tokens: Integer[Tensor, "..."]) -> None:
     Raises:
         ValueError: fewer than two tokens.
     """
-    if tokens.shape[-1] < 2:
+    n = tokens.shape[-1]
+    if tokens.ndim == 2:  # the longest story
+        n = max((tokens != IGNORE).sum(-1).tolist(), default=0)
+    if n < 2:
         raise ValueError(
-            f"expected at least 2 tokens to validate on, got {tokens.shape[-1]}: "
-            f"bring more text"
+            f"expected at least 2 tokens to validate on, got {n}: bring more text"
         )
 
 
@@ -145,7 +147,7 @@ class Stories:
     """Endless shuffled passes over padded rows, one story to a window.
 
     Raises:
-        ValueError: a row is longer than the context and the token after it.
+        ValueError: no row, or one longer than the context and the token after it.
     """
 
     def __init__(
@@ -156,6 +158,8 @@ class Stories:
         batch_size: int,
         seed: int = 0,
     ) -> None:
+        if not len(rows):
+            raise ValueError("expected at least one story, got none: bring more text")
         if rows.shape[1] > context_length + 1:
             raise ValueError(
                 f"expected stories of at most {context_length + 1} tokens "

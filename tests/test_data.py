@@ -8,6 +8,7 @@ from minigpt.data import (
     IGNORE,
     Stories,
     Windows,
+    check_predictable,
     encode_text,
     make_batches,
     pad_rows,
@@ -120,3 +121,17 @@ def test_text_and_stories_that_do_not_fit_are_refused():
         make_batches(torch.ones(3, 7, dtype=torch.int), context_length=5, batch_size=1)
     next(make_batches(torch.arange(6), context_length=5, batch_size=1))
     next(make_batches(torch.ones(3, 6).int(), context_length=5, batch_size=1))
+
+
+def test_no_rows_are_no_endless_stream():
+    with pytest.raises(ValueError, match="expected at least one story, got none"):
+        Stories(torch.zeros(0, 5, dtype=torch.int32), context_length=T, batch_size=B)
+
+
+@pytest.mark.parametrize(
+    ("rows", "n"), [(torch.zeros(0, 5), 0), (pad_rows([[1], [2]]), 1)]
+)
+def test_rows_without_a_target_cannot_be_validated_on(rows, n):
+    wide = torch.cat([rows.int(), torch.full((len(rows), 3), IGNORE)], 1)
+    with pytest.raises(ValueError, match=f"at least 2 tokens to validate on, got {n}"):
+        check_predictable(wide)
