@@ -22,7 +22,7 @@ from minigpt.labelled import KINDS, Example, Examples, Span, Task
 from minigpt.pretrained import load_pretrained
 from minigpt.rows import COLUMNS, Row, choices_of, read_rows, to_examples
 from minigpt.storage import write_json
-from minigpt.tasks import load_task, task_names
+from minigpt.tasks import is_known, load_task, task_names
 
 Show = Callable[[str], object]
 # The columns of what `--out` writes.
@@ -71,7 +71,7 @@ def task_for(data: str, kind: str | None) -> Task:
     Raises:
         ValueError: a known task of another kind, or something wrong with a row.
     """
-    if data not in task_names():
+    if not is_known(data):
         return load_task(data, kind=kind)  # type: ignore[arg-type]
     task = load_task(data)
     if kind not in (None, task.kind):
@@ -162,7 +162,7 @@ def _asked(
         raise ValueError(
             "expected --text-pair beside --text, got --data: name the column text_pair"
         )
-    if arguments.data in task_names():
+    if is_known(arguments.data):
         task = load_task(arguments.data)
         return task.test, task
     path = Path(arguments.data)

@@ -33,6 +33,15 @@ def task_names() -> tuple[str, ...]:
     return (*(f"stories-{kind}" for kind in MAKERS), *EMBEDDED, *SOURCES)
 
 
+def is_known(name: str) -> bool:
+    """Whether `load_task` finds a task by this name, not by a path."""
+    return name in task_names() or _drawn(name) is not None
+
+
+def _drawn(name: str) -> re.Match[str] | None:
+    return re.fullmatch(rf"stories-({'|'.join(MAKERS)})(?:-([1-3]))?", name)
+
+
 def load_task(
     source: Any,
     *,
@@ -58,8 +67,8 @@ def load_task(
         FileNotFoundError: the name or path leads nowhere; says where it was looked for.
         ValueError: something is wrong with a row, a label or a part.
     """
-    drawn = re.fullmatch(rf"stories-({'|'.join(MAKERS)})(?:-([1-3]))?", str(source))
-    known = isinstance(source, (str, Path)) and (str(source) in task_names() or drawn)
+    known = isinstance(source, (str, Path)) and is_known(str(source))
+    drawn = _drawn(str(source)) if known else None
     embedded = known and str(source) in EMBEDDED
     if held_out is None:
         held_out = HELD_OUT_EMBEDDED if embedded else HELD_OUT

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from minigpt.checkpoint import save_pretrained
 from minigpt.cli import main
 from minigpt.model import GPT
 from minigpt.tokenizer import CharTokenizer
-from tests.adapting import LETTERS, SMALL, task
+from tests.adapting import LETTERS, SMALL, adapted, task
 from tests.test_cli import refused
 
 RUN = (
@@ -235,3 +236,12 @@ def test_no_row_is_dropped(tuned, tmp_path, capsys):
     data = table(tmp_path / "same.csv", ["ab", "ab", '" a b"', "ab"], "text")
     assert main(["predict", "--model", tuned, "--data", data]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_dial_is_part_of_a_known_name(monkeypatch):
+    drawn = [task("classes")] * 2
+    monkeypatch.setattr(adaptflags, "load_task", lambda name: drawn.pop())
+    assert adaptflags.task_for("stories-entailment-3", "classes").kind == "classes"
+    asked = Namespace(text=None, text_pair=None, data="stories-entailment-3")
+    assert adaptflags._asked(asked, adapted("classes"))[0] == task("classes").test
+    assert drawn == []
