@@ -1,4 +1,4 @@
-"""An intent service on this machine, for a classifier that `minigpt finetune` wrote.
+"""An intent service on this machine: `python examples/intents.py`, for a saved model.
 
     minigpt finetune --data shop-messages --out intents/
     python examples/intents.py --model intents/ --port 8000

@@ -9,6 +9,7 @@ and the run ends when the loss on it stops falling: before it knows the list by 
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +23,11 @@ from minigpt.texts import ASSETS, read_text
 from minigpt.tokenizer import Tokenizer
 
 END = "\n"
+
+
+def different(lines: Iterable[str]) -> list[str]:
+    """Each name once, or one that is learned could be held out as well."""
+    return list(dict.fromkeys(filter(None, map(str.strip, lines))))
 
 
 def learn(
@@ -70,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    known = list(filter(None, map(str.strip, read_text(asked.names).splitlines())))
+    known = different(read_text(asked.names).splitlines())
     with TemporaryDirectory() as folder:
         out = asked.out or Path(folder)
         found = learn(known, out, steps=asked.steps, seed=asked.seed)

@@ -27,6 +27,9 @@ RECIPE = TrainConfig(steps=500, batch_size=128)
 def draw(n: int, seed: int, without: Iterable[Pair] = ()) -> list[Pair]:
     """n different pairs of numbers from 0 to 999, none in `without` in either order."""
     rng, taken = random.Random(seed), {frozenset(pair) for pair in without}
+    most = 1000 * 1001 // 2 - len(taken)
+    if n > most:
+        raise ValueError(f"expected at most {most:,} pairs, got {n:,}: ask for fewer")
     found: dict[frozenset[int], Pair] = {}
     while len(found) < n:
         pair = rng.randrange(1000), rng.randrange(1000)
@@ -81,7 +84,10 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     test = draw(10_000, seed=-1)
-    learned = draw(asked.examples, seed=asked.seed, without=test)
+    try:
+        learned = draw(asked.examples, seed=asked.seed, without=test)
+    except ValueError as error:
+        parser.error(str(error))
     config = replace(RECIPE, steps=asked.steps, seed=asked.seed)
     model = train(written(learned, forward=asked.forward), config)
     n = exact(model, written(test, forward=asked.forward))

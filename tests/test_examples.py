@@ -97,7 +97,7 @@ def test_a_readers_own_list_will_do(tmp_path, terminal):
     own.write_text("Ärger\nÖrtchen \n\nÜbel\nQuay 9\n" * 5, "utf-8")
     out = tmp_path / "run"
     text = terminal(names, "--names", str(own), "--out", str(out), "--steps", "5")
-    count = re.search(r"\n(\d+) of 500 names are none of the 20 it knew\n$", text)
+    count = re.search(r"\n(\d+) of 500 names are none of the 4 it knew\n$", text)
     assert count is not None
     assert int(count[1]) > 400  # after five steps it writes noise
     assert not {"Ärger", "Örtchen", "Übel", "Quay 9"} & set(text.split("\n"))
@@ -319,3 +319,12 @@ def test_control_c_ends_a_reply_and_not_the_conversation(folder, streamed, termi
     assert streamed[1] == "a:Well, !?b:"
     assert streamed[2] == streamed[1] + "Well, ?c:"
     assert text.endswith("> Well, \n\n> ")
+
+
+def test_more_sums_than_there_are_is_no_endless_search():
+    with pytest.raises(ValueError, match="expected at most 500,499 pairs, got 500,500"):
+        sums.draw(500_500, seed=0, without=[(0, 1)])
+
+
+def test_a_name_that_stands_twice_is_held_out_or_learned():
+    assert names.different([" Ann", "Bo", "", "Ann", "Bo "]) == ["Ann", "Bo"]
