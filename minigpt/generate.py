@@ -139,8 +139,8 @@ def beam_search(
     """The likeliest continuation that `n_beam` texts grown side by side can find.
 
     A text's score is its log-probability over its length to the power
-    `length_penalty`. Texts that reach a token of `stop` wait until no other can
-    overtake the worst of `n_beam` of them.
+    `length_penalty`. It ends once `n_beam` texts have stopped and no other scores more
+    than the worst of them now; with a penalty above 0 one still might later.
 
     Raises:
         ValueError: as `generate`; fewer than one beam, or a length penalty that is no

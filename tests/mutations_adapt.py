@@ -140,6 +140,11 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
         "adapt_saved adapt_heads",
         [
             (
+                "cut-off-replacement-left",
+                "folder = recovered(Path(path))",
+                "folder = Path(path)",
+            ),
+            (
                 "extract-as-padding",
                 '"pad_token_id": layout.marks.padding,',
                 '"pad_token_id": layout.marks.extract,',
@@ -155,6 +160,16 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
         "adapt/metrics.py",
         "adapt_metrics",
         [
+            (
+                "no-number-is-significant",
+                "reached += not abs(chance) < abs(value) - 1e-12",
+                "reached += abs(chance) >= abs(value) - 1e-12",
+            ),
+            (
+                "other-labels-compared",
+                "(one[:, 0] != two[:, 0]).any()",
+                "(one[:, 0] != two[:, 0]).all()",
+            ),
             (
                 "drawn-without-replacement",
                 "return generator.integers(n, size=n)",
@@ -196,6 +211,11 @@ ADAPT: list[tuple[str, str, list[tuple[str, str, str]]]] = [
         "adapt/loop.py",
         "adapt_loop adapt_finetune",
         [
+            (
+                "no-number-called-the-first-label",
+                "_finite(*one.scores,",
+                "_finite(",
+            ),
             (
                 "layers-the-other-way-round",
                 "for below, modules in enumerate(reversed(stack)):",

@@ -81,6 +81,11 @@ FAST: list[tuple[str, str, list[Row]]] = [
         "hardware",
         [
             (
+                "a1000-taken-for-a100",
+                r'if re.search(rf"\b{part}\b", name):',
+                "if part in name:",
+            ),
+            (
                 "kept-memory-forgotten",
                 "return torch.cuda.mem_get_info(device)[0] + kept",
                 "return torch.cuda.mem_get_info(device)[0]",
