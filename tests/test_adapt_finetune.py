@@ -82,13 +82,21 @@ def test_the_base_and_the_random_state_stay_as_they_were():
 
 def test_a_seed_gives_the_same_bits_again_and_another_one_others():
     def weights(seed: int) -> dict[str, torch.Tensor]:
-        torch.rand(3)
-        config = replace(FAST, seed=seed, dropout=0.3)
-        return finetune(base(), vowels(), config).adapted.state_dict()
+        config, start = replace(FAST, seed=seed, dropout=0.3), base()
+        torch.seed()  # whatever was drawn before
+        return finetune(start, vowels(), config).adapted.state_dict()
 
     one, again, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+def test_dropout_is_at_work_while_it_trains():
+    whole, some = (
+        finetune(base(), vowels(), replace(FAST, dropout=p)).records[0].loss
+        for p in (0.0, 0.5)
+    )
+    assert whole != some
 
 
 def test_the_report_counts_what_was_cut_and_what_moved():

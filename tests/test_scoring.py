@@ -247,6 +247,13 @@ def test_the_interval_of_long_text_holds_what_it_should():
     assert 50 <= held <= 60
 
 
+def test_tokens_of_one_mood_are_one_voice():
+    """Thirty stretches of a hundred equal tokens say as much as thirty tokens."""
+    moods = np.random.default_rng(0).random(30)
+    found = scoring._deviation([moods.repeat(100)], [np.ones(3000)])
+    assert found == pytest.approx(scoring.bits(moods.std(ddof=1) / math.sqrt(30)))
+
+
 def test_figures_convert():
     score = scoring.TextScore(
         nats=70 * math.log(2),
